@@ -23,7 +23,7 @@ use crate::known_members;
 use crate::params::Params;
 use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams, path_part};
-use crate::rest::orders::echo::{Saved, normalized};
+use crate::rest::orders::echo::{SavedOrder, normalized};
 use crate::rest::orders::payload::Payload;
 use crate::rest::reply::{json, json_bytes, with_cursor};
 use crate::rest::route_doc::op;
@@ -316,14 +316,14 @@ async fn answer(
 }
 
 /// What the branch made of it: its id, when, and the metadata stored.
-fn saved(payload: &Payload, accepted: &Acceptance) -> Option<Saved> {
+fn saved(payload: &Payload, accepted: &Acceptance) -> Option<SavedOrder> {
     let events = &accepted.delta.events;
     let header = events.iter().find_map(|event| {
         let change = event.record().filter(|change| change.table.as_str() == "order_header")?;
         Some((event.at, change))
     });
     match header {
-        Some((at, change)) => Some(Saved {
+        Some((at, change)) => Some(SavedOrder {
             id: change.key.to_string(),
             at,
             metadata: change.record.get("metadata").and_then(Value::as_object).cloned(),
@@ -331,7 +331,7 @@ fn saved(payload: &Payload, accepted: &Acceptance) -> Option<Saved> {
         // Nothing of the header changed: it is the one that was sent.
         None => {
             let at = events.last().map_or_else(now, |event| event.at);
-            Some(Saved { id: payload.id()?, at, metadata: None })
+            Some(SavedOrder { id: payload.id()?, at, metadata: None })
         }
     }
 }

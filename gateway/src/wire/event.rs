@@ -10,7 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::error::{ApiError, Problem};
-use crate::wire::cursor::{Batch, WireCursor};
+use crate::wire::cursor::{BatchPart, WireCursor};
 use crate::wire::snapshot::Module;
 
 mod log;
@@ -251,7 +251,7 @@ impl<'a> RecordEvent<'a> {
             notice: self.notice(),
             snapshot: wanted.map(Module),
             cursor: self.cursor(),
-            batch: Batch::of(self.event),
+            batch: BatchPart::of(self.event),
         }
     }
 }
@@ -354,7 +354,7 @@ pub(crate) struct EventFrame<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<WireCursor>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    batch: Option<Batch<'a>>,
+    batch: Option<BatchPart<'a>>,
 }
 
 /// What the client said about publishing, with this branch's own part filled in.

@@ -104,7 +104,7 @@ impl Outbox {
     }
 
     /// Whether more may be asked for.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn accepts_more(&self) -> bool {
         !self.is_full() || mutant::is(Mutant::DropEventWhenQueueFull)
     }
 
@@ -243,13 +243,13 @@ mod tests {
     fn what_the_sink_does_not_take_stays_and_keeps_its_order() {
         let mut outbox = Outbox::new(3, 100);
         for frame in ["a", "b", "c"] {
-            assert!(outbox.has_room());
+            assert!(outbox.accepts_more());
             outbox.push(frame.into(), FrameKind::Event);
         }
-        assert!(!outbox.has_room());
+        assert!(!outbox.accepts_more());
         let mut sink = Narrow { takes: 2, taken: Vec::new() };
         assert!(write(&mut outbox, &mut sink).is_pending());
-        assert!(outbox.has_room() && outbox.has_work());
+        assert!(outbox.accepts_more() && outbox.has_work());
         sink.takes = 5;
         assert!(write(&mut outbox, &mut sink).is_ready());
         assert_eq!(sink.taken, ["a", "b", "c"]);
@@ -260,9 +260,9 @@ mod tests {
     fn bytes_bound_it_too_but_a_snapshot_counts_apart() {
         let mut outbox = Outbox::new(100, 10);
         outbox.push("a snapshot of twenty..".into(), FrameKind::Snapshot);
-        assert!(outbox.has_room() && outbox.has_snapshot());
+        assert!(outbox.accepts_more() && outbox.has_snapshot());
         outbox.push("ten bytes!".into(), FrameKind::Event);
-        assert!(!outbox.has_room());
+        assert!(!outbox.accepts_more());
         outbox.push("".into(), FrameKind::Event);
         assert_eq!(outbox.frames.len(), 2);
     }

@@ -130,7 +130,7 @@ impl SocketTask {
     fn new(
         app: App,
         store: ScopedStore,
-        (session, greeting): (Session, Vec<SessionAction>),
+        (session, hello): (Session, Vec<SessionAction>),
         intake: Intake,
         spread: f64,
     ) -> Self {
@@ -143,7 +143,7 @@ impl SocketTask {
             store,
             session,
             intake,
-            actions: greeting.into(),
+            actions: hello.into(),
             rendering: None,
             calls: FuturesUnordered::new(),
             unopened: HashMap::new(),
@@ -213,14 +213,14 @@ impl SocketTask {
     fn may_read(&self) -> bool {
         let busy = self.session.is_busy() || self.intake.is_deciding();
         let ready = self.rendering.is_none() && !busy;
-        ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
+        ready && self.outbox.accepts_more() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
     /// Whether the streams may give more.
     fn may_pull(&self) -> bool {
         // A topic may show a state with each word: the next is not made before one is taken.
         let ready = self.rendering.is_none() && !self.session.is_holding();
-        ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
+        ready && self.outbox.accepts_more() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
     fn is_leaving(&self) -> bool {

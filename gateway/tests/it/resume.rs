@@ -135,8 +135,8 @@ async fn a_module_that_is_changed_as_a_whole_is_told_and_shown_anew_to_everybody
             if let Some(action) = action {
                 let event = socket.expect("server:event").await;
                 assert_eq!(at(&event, &["action"]).as_str(), Some(action));
-                let told_by = at(&event, &["meta"]).get("serverId").and_then(Value::as_str);
-                assert_eq!(told_by, (operation != BulkOperation::Restore).then_some("ws-n1"));
+                let server_id = at(&event, &["meta"]).get("serverId").and_then(Value::as_str);
+                assert_eq!(server_id, (operation != BulkOperation::Restore).then_some("ws-n1"));
                 assert!(event.get("table").is_none());
                 assert_eq!(event.get("snapshot").is_some(), operation == BulkOperation::Reset);
                 assert_eq!(sequence(&event), offset);

@@ -193,8 +193,8 @@ impl Payload {
         }
         let mut header = named(table, &sent, HEADER);
         // Where neither is sent, what is stored of the order stays as it is.
-        let told = self.lines.is_some() || self.order.get("metadata").is_some();
-        if told && table.field("metadata").is_some() {
+        let is_sent = self.lines.is_some() || self.order.get("metadata").is_some();
+        if is_sent && table.field("metadata").is_some() {
             header.insert("metadata", self.metadata().into());
         }
         if self.is_new() {

@@ -38,7 +38,7 @@ impl Story {
     fn begin() -> Self {
         let mut story = Self::begin_as(dialect::of_socket(), PolicyClass::EVERYONE);
         assert_eq!(
-            told(&std::mem::take(&mut story.hello)),
+            in_words(&std::mem::take(&mut story.hello)),
             [
                 r#"{"type":"server:hello","serverId":"ws-a","now":"2026-11-21T00:19:37.740Z","defaults":{"branchId":"lab:test-pad"}}"#
             ]
@@ -96,7 +96,7 @@ impl Story {
 
     fn says(&mut self, message: &str) -> Vec<String> {
         let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_message(message.as_bytes(), cx))
+        in_words(&self.session.on_message(message.as_bytes(), cx))
     }
 
     fn followed(&mut self, call: CallId, module: &str, offset: u64) -> Vec<String> {
@@ -114,7 +114,7 @@ impl Story {
 
     fn begins(&mut self, call: CallId, result: Result<FollowStart, RouteError>) -> Vec<String> {
         let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_followed(call, result, cx))
+        in_words(&self.session.on_followed(call, result, cx))
     }
 
     /// The log of a follow stands here.
@@ -134,24 +134,24 @@ impl Story {
 
     fn answers(&mut self, call: CallId, result: Result<Answer, RouteError>) -> Vec<String> {
         let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_answer(call, result, cx))
+        in_words(&self.session.on_answer(call, result, cx))
     }
 
     /// These events came, as one delta.
     fn came(&mut self, call: CallId, delta: Delta) -> Vec<String> {
         let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_delta(call, &SharedDelta::new(Arc::new(delta)), cx))
+        in_words(&self.session.on_delta(call, &SharedDelta::new(Arc::new(delta)), cx))
     }
 
     fn delta(&mut self, call: CallId, module: &str, offset: u64, command: &str) -> Vec<String> {
         let shared = SharedDelta::new(Arc::new(delta(module, offset, command)));
         let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_delta(call, &shared, cx))
+        in_words(&self.session.on_delta(call, &shared, cx))
     }
 
     fn outcome(&mut self, module: &str, result: Result<Outcome, RouteError>) -> Vec<String> {
         let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_outcome(&key("dar", module), result, cx))
+        in_words(&self.session.on_outcome(&key("dar", module), result, cx))
     }
 }
 
@@ -212,7 +212,7 @@ fn accepted(module: &str, offset: u64, command: &str) -> Result<Outcome, RouteEr
 }
 
 /// Actions in words: acknowledgements, events and snapshots short, other frames in full.
-fn told(actions: &[SessionAction]) -> Vec<String> {
+fn in_words(actions: &[SessionAction]) -> Vec<String> {
     let one = |action: &SessionAction| match action {
         SessionAction::Send(frame, FrameKind::Event | FrameKind::Ack) => {
             let frame = Value::from_json(frame.as_bytes()).unwrap();
@@ -299,14 +299,14 @@ fn after_the_hello_comes_the_log_then_one_snapshot_of_all_modules() {
 #[test]
 fn what_a_hello_says_that_nobody_reads_is_told() {
     let mut story = Story::begin();
-    let told = story.says(r#"{"type":"client:hello","branchId":"dar","record":true}"#);
-    assert!(told[1].contains(r#""level":"warn""#), "{}", told[1]);
+    let sent = story.says(r#"{"type":"client:hello","branchId":"dar","record":true}"#);
+    assert!(sent[1].contains(r#""level":"warn""#), "{}", sent[1]);
     assert!(
-        told[1].contains(r#"\"record\" is not known of a hello; known are type"#),
+        sent[1].contains(r#"\"record\" is not known of a hello; known are type"#),
         "{}",
-        told[1]
+        sent[1]
     );
-    assert_eq!(told[2..], ["follow pos as 1", "follow stock as 2"]);
+    assert_eq!(sent[2..], ["follow pos as 1", "follow stock as 2"]);
 }
 
 #[test]
@@ -317,8 +317,8 @@ fn a_strict_modules_frame_refuses_what_nobody_reads() {
     let publish = r#"{"type":"client:publish","requestId":"p","moduleId":"stock","table":"tickets","record":{},"expectedVersion":3}"#;
     let batch = r#"{"type":"client:batch","requestId":"b","moduleId":"stock","verbs":[{"table":"t","record":{},"versio":1}]}"#;
     for (frame, name) in [(publish, "expectedVersion"), (batch, "versio")] {
-        let told = refused(&mut story, frame);
-        assert!(told.contains(&format!(r#"\"{name}\" is not known"#)), "{told}");
+        let sent = refused(&mut story, frame);
+        assert!(sent.contains(&format!(r#"\"{name}\" is not known"#)), "{told}");
     }
 }
 
@@ -335,9 +335,9 @@ fn a_branch_without_modules_has_an_empty_snapshot_at_once() {
 #[test]
 fn a_second_hello_moves_the_membership() {
     let mut story = Story::live();
-    let told = story.says(r#"{"type":"client:hello","branchId":"remal"}"#);
-    assert_eq!(told[..2], ["drop 1", "drop 2"]);
-    assert_eq!(told[3..], ["follow pos as 3"]);
+    let sent = story.says(r#"{"type":"client:hello","branchId":"remal"}"#);
+    assert_eq!(sent[..2], ["drop 1", "drop 2"]);
+    assert_eq!(sent[3..], ["follow pos as 3"]);
     assert_eq!(story.delta(1, "pos", 1, "x/1"), ["drop 1"], "what was left is not shown");
 }
 
@@ -384,9 +384,9 @@ fn a_refused_publish_is_logged_and_answered_with_its_id() {
 fn an_unknown_outcome_is_acknowledged_when_its_event_comes_after_all() {
     let mut story = Story::live();
     story.says(&publish("pos", "a"));
-    let told = story.outcome("pos", Err(RouteError::Indeterminate));
-    assert!(told[1].contains(r#""code":"outcome-unknown""#), "{told:?}");
-    assert!(told[1].contains(r#""details":{"outcome":"unknown"}"#), "{told:?}");
+    let sent = story.outcome("pos", Err(RouteError::Indeterminate));
+    assert!(sent[1].contains(r#""code":"outcome-unknown""#), "{sent:?}");
+    assert!(sent[1].contains(r#""details":{"outcome":"unknown"}"#), "{sent:?}");
     assert_eq!(story.delta(1, "pos", 1, "s-1/a"), ["server:ack 1", "server:event 1"]);
 }
 
@@ -408,8 +408,8 @@ fn a_module_outside_the_list_is_followed_with_the_first_publish_and_kept() {
     assert!(story.session.is_busy());
     assert_eq!(story.followed(3, "extra", 5), ["open 3", "submit s-1/a to dar:extra"]);
     assert_eq!(story.delta(3, "extra", 6, "s-1/a"), ["server:ack 6", "server:event 6"]);
-    let told = story.says(r#"{"type":"client:request:snapshot","requestId":"r"}"#);
-    assert_eq!(told, ["read state of pos now as 4", "read state of stock now as 5"]);
+    let sent = story.says(r#"{"type":"client:request:snapshot","requestId":"r"}"#);
+    assert_eq!(sent, ["read state of pos now as 4", "read state of stock now as 5"]);
     assert_eq!(story.delta(3, "extra", 7, "x/1"), ["server:event 7"]);
 }
 
@@ -418,8 +418,8 @@ fn a_module_that_cannot_be_followed_refuses_its_publishes() {
     let mut story = Story::live();
     story.says(&publish("extra", "a"));
     let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
-    let told = story.answered(3, Err(away));
-    assert!(told[1].contains(r#""requestId":"a","code":"unavailable""#), "{told:?}");
+    let sent = story.answered(3, Err(away));
+    assert!(sent[1].contains(r#""requestId":"a","code":"unavailable""#), "{sent:?}");
     assert!(story.session.is_idle());
     assert_eq!(
         story.says(&publish("nomodule", "b")).len(),
@@ -428,8 +428,8 @@ fn a_module_that_cannot_be_followed_refuses_its_publishes() {
     );
     assert!(story.session.is_busy());
     let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
-    let told = story.answers(4, Err(away));
-    assert!(told[1].contains(r#""requestId":"b","code":"unavailable""#), "unknown is an answer");
+    let sent = story.answers(4, Err(away));
+    assert!(sent[1].contains(r#""requestId":"b","code":"unavailable""#), "unknown is an answer");
     story.says(&publish("nomodule", "b"));
     let unknown = RouteError::UnknownModule("nomodule".into());
     assert_eq!(
@@ -445,9 +445,9 @@ fn a_snapshot_waits_for_every_module_and_is_told_about_once() {
     story.followed(1, "pos", 0);
     let away =
         || RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
-    let told = story.answered(2, Err(away()));
-    assert_eq!(told[0], "follow stock as 3 in 200ms");
-    assert!(told[2].contains(r#""requestId":"h""#), "{told:?}");
+    let sent = story.answered(2, Err(away()));
+    assert_eq!(sent[0], "follow stock as 3 in 200ms");
+    assert!(sent[2].contains(r#""requestId":"h""#), "{sent:?}");
     assert!(!story.session.is_busy(), "the client may go on meanwhile");
     assert_eq!(story.says(&publish("pos", "a")), ["submit s-1/a to dar:pos"]);
     assert_eq!(story.answered(3, Err(away())), ["follow stock as 4 in 400ms"]);
@@ -461,8 +461,8 @@ fn a_snapshot_waits_for_every_module_and_is_told_about_once() {
 fn a_stream_that_ends_is_taken_up_where_it_was() {
     let mut story = Story::live();
     story.delta(1, "pos", 1, "x/1");
-    let told = told(&story.session.on_ended(1));
-    assert_eq!(told, ["drop 1", "follow pos as 3 after 1 in 200ms"]);
+    let sent = in_words(&story.session.on_ended(1));
+    assert_eq!(sent, ["drop 1", "follow pos as 3 after 1 in 200ms"]);
     assert!(!story.session.is_busy());
     assert_eq!(story.answered(3, Ok(None)), ["open 3"]);
     assert_eq!(story.delta(3, "pos", 2, "x/2"), ["server:event 2"]);
@@ -473,7 +473,7 @@ fn what_cannot_go_on_without_a_gap_begins_again_with_a_snapshot() {
     let mut lagged = Story::live();
     let cx = SessionContext { now: AT, catalogue: &lagged.catalogue };
     let actions = lagged.session.on_resync(1, &snapshot("pos", 9), cx);
-    assert_eq!(told(&actions), ["read state of pos at 9 as 3", "read state of stock at 0 as 4"]);
+    assert_eq!(in_words(&actions), ["read state of pos at 9 as 3", "read state of stock at 0 as 4"]);
     assert!(lagged.session.is_holding(), "what comes now must come after the snapshot");
     lagged.reads(3, "pos", 9);
     assert_eq!(lagged.reads(4, "stock", 2), ["snapshot resync pos@9 stock@2"]);
@@ -501,9 +501,9 @@ fn an_event_already_shown_is_not_shown_again() {
 #[test]
 fn before_the_hello_only_what_needs_no_branch_is_answered() {
     let mut story = Story::begin();
-    let told = story.says(&publish("pos", "a"));
-    assert!(told[0].contains("Client attempted publish before hello handshake"), "{told:?}");
-    assert!(told[1].contains(r#""code":"hello-required""#), "{told:?}");
+    let sent = story.says(&publish("pos", "a"));
+    assert!(sent[0].contains("Client attempted publish before hello handshake"), "{sent:?}");
+    assert!(sent[1].contains(r#""code":"hello-required""#), "{sent:?}");
     assert!(story.says(r#"{"type":"client:request:snapshot"}"#).is_empty());
     assert_eq!(story.says(r#"{"type":"ping","ts":1}"#), [r#"{"type":"pong"}"#]);
     assert!(story.says(r#"{"type":"pong"}"#).is_empty());
@@ -513,8 +513,8 @@ fn before_the_hello_only_what_needs_no_branch_is_answered() {
 #[test]
 fn what_cannot_be_read_is_said_so_and_the_socket_stays() {
     let mut story = Story::begin();
-    let context = |told: &[String]| {
-        let log = Value::from_json(told[0].as_bytes()).unwrap();
+    let context = |sent: &[String]| {
+        let log = Value::from_json(sent[0].as_bytes()).unwrap();
         let text = |name: &str| log.get(name).unwrap().to_json();
         format!("{} {} {}", text("level"), text("message"), text("context"))
     };
@@ -526,8 +526,8 @@ fn what_cannot_be_read_is_said_so_and_the_socket_stays() {
         (r#"{"type":"resume"}"#, r#""warn" "Unknown message type" {"type":"resume"}"#),
         (r#"{"type":7}"#, r#""warn" "Unknown message type" {"type":7}"#),
     ] {
-        let told = story.says(message);
-        assert_eq!((told.len(), context(&told).as_str()), (1, log));
+        let sent = story.says(message);
+        assert_eq!((sent.len(), context(&sent).as_str()), (1, log));
     }
     let long = format!("{}{}", "é".repeat(79), "z".repeat(100));
     assert!(story.says(&long)[0].contains(&format!("\"preview\":\"{}z\"", "é".repeat(79))));

@@ -92,16 +92,16 @@ fn a_refused_batch_says_which_verb() {
     let mut story = Story::live();
     story.says(BATCH);
     let reject = Box::new(Reject::NotFound { table: "tickets".into(), key: RecordKey("k".into()) });
-    let told = story.outcome("pos", Ok(Outcome::Rejected(Reject::AtMutation { index: 1, reject })));
+    let sent = story.outcome("pos", Ok(Outcome::Rejected(Reject::AtMutation { index: 1, reject })));
     assert_eq!(
-        told[1],
+        sent[1],
         r#"{"type":"server:error","requestId":"b","code":"record-not-found","message":"Record not found in table \"tickets\".","details":{"code":"record-not-found","table":"tickets","key":"k","index":1}}"#
     );
-    let told = story.says(
+    let sent = story.says(
         r#"{"type":"client:batch","moduleId":"pos","requestId":"c","verbs":[{"table":"t","record":{}},{}]}"#,
     );
-    assert!(told[1].contains(r#""requestId":"c","code":"missing-table-name""#), "{told:?}");
-    assert!(told[1].contains(r#""index":1"#), "{told:?}");
-    let told = Story::begin().says(BATCH);
-    assert!(told[1].contains(r#""code":"hello-required""#), "{told:?}");
+    assert!(sent[1].contains(r#""requestId":"c","code":"missing-table-name""#), "{sent:?}");
+    assert!(sent[1].contains(r#""index":1"#), "{sent:?}");
+    let sent = Story::begin().says(BATCH);
+    assert!(sent[1].contains(r#""code":"hello-required""#), "{sent:?}");
 }

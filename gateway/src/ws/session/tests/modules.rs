@@ -74,8 +74,8 @@ fn a_state_that_cannot_be_read_now_is_read_later() {
     story.came(1, operation(BulkOperation::Purge, 1, "{}"));
     story.reads(4, "stock", 0);
     let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
-    let told = story.answers(3, Err(away));
-    assert_eq!(told[0], "read state of pos now as 5 in 200ms");
+    let sent = story.answers(3, Err(away));
+    assert_eq!(sent[0], "read state of pos now as 5 in 200ms");
     assert_eq!(story.reads(5, "pos", 1), ["snapshot module-purge pos@1 stock@0"]);
 }
 
@@ -103,9 +103,9 @@ fn a_purge_tells_what_was_taken_out_and_who_tells_it() {
 #[test]
 fn a_reset_carries_the_state_it_began_again_with() {
     let reset = operation(BulkOperation::Reset, 2, r#"{"meta":{"reason":"daily-reset"}}"#);
-    let told = text(&reset, Some(&snapshot("pos", 2)));
+    let sent = text(&reset, Some(&snapshot("pos", 2)));
     assert_eq!(
-        told,
+        sent,
         [
             r#"{"type":"server:event","action":"module:reset","branchId":"dar","moduleId":"pos","version":3,"snapshot":{"moduleId":"pos","branchId":"dar","version":3,"tables":{},"meta":{"lastUpdatedAt":"2026-11-21T00:19:37.740Z","counter":0,"labCounter":0}},"record":null,"meta":{"reason":"daily-reset","serverId":"ws-a","moduleId":"pos"},"cursor":{"epoch":1,"sequence":2}}"#
         ]
@@ -134,7 +134,7 @@ impl Story {
             self.catalogue.full_sync.insert(place, flag.clone());
         }
         let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_catalogue(cx))
+        in_words(&self.session.on_catalogue(cx))
     }
 }
 
@@ -148,8 +148,8 @@ fn a_flag_that_changes_is_told_to_the_branch() {
         ]
     );
     assert!(story.flags(&[flag("*", true)]).is_empty(), "nothing new");
-    let told = story.flags(&[flag("*", false)]);
-    assert!(told[0].ends_with(r#""toggledVia":"management-api","clearedBy":"other"}"#), "{told:?}");
+    let sent = story.flags(&[flag("*", false)]);
+    assert!(sent[0].ends_with(r#""toggledVia":"management-api","clearedBy":"other"}"#), "{sent:?}");
 
     let mut other = Story::begin();
     assert!(other.flags(&[flag("*", true)]).is_empty(), "before the hello there is no branch");

@@ -19,9 +19,9 @@ fn query(more: &str) -> String {
 #[test]
 fn a_list_is_asked_for_by_strict_conditions_and_shown_as_found() {
     let mut story = Story::live();
-    let told = story.says(&query(r#""table":"tickets","filter":{"n":1},"populate":false"#));
+    let sent = story.says(&query(r#""table":"tickets","filter":{"n":1},"populate":false"#));
     assert_eq!(
-        told,
+        sent,
         [
             r#"read Query(Query { table: "tickets", key: None, filters: [Filter { field: "n", operator: Is, value: Number(Number("1")) }], order_by: [], offset: 0, limit: None, populate: false }) of pos now as 3"#
         ]
@@ -37,19 +37,19 @@ fn a_list_is_asked_for_by_strict_conditions_and_shown_as_found() {
 #[test]
 fn one_record_is_asked_for_by_its_key() {
     let mut story = Story::live();
-    let told = story.says(&query(r#""table":"tickets","queryType":"get","id":"a""#));
-    assert!(told[0].contains(r#"key: Some("a"), filters: []"#), "{told:?}");
-    assert!(told[0].contains("limit: Some(1), populate: true"), "{told:?}");
-    let told = story.answers(3, page(&[]));
-    assert!(told[0].contains(r#""queryType":"get","result":null"#), "{told:?}");
+    let sent = story.says(&query(r#""table":"tickets","queryType":"get","id":"a""#));
+    assert!(sent[0].contains(r#"key: Some("a"), filters: []"#), "{sent:?}");
+    assert!(sent[0].contains("limit: Some(1), populate: true"), "{sent:?}");
+    let sent = story.answers(3, page(&[]));
+    assert!(sent[0].contains(r#""queryType":"get","result":null"#), "{sent:?}");
 }
 
 #[test]
 fn what_cannot_be_asked_is_said_in_the_originals_words() {
     let mut story = Story::live();
     let error = |story: &mut Story, more: &str| {
-        let told = story.says(&query(more));
-        let frame = Value::from_json(told[0].as_bytes()).unwrap();
+        let sent = story.says(&query(more));
+        let frame = Value::from_json(sent[0].as_bytes()).unwrap();
         assert_eq!(frame.get("type").and_then(Value::as_str), Some("server:query:error"));
         frame.get("error").and_then(Value::as_str).unwrap().to_owned()
     };
@@ -61,10 +61,10 @@ fn what_cannot_be_asked_is_said_in_the_originals_words() {
         error(&mut story, r#""table":"zzz""#),
         r#"Table "zzz" not registered in module "pos""#
     );
-    let told = Story::begin().says(&query(r#""table":"tickets""#));
-    assert!(told[0].contains("Client attempted query before hello handshake"), "{told:?}");
-    let told = story.says(r#"{"type":"client:query","table":"tickets"}"#);
-    assert!(told[0].contains("Module ID missing in query payload"), "{told:?}");
+    let sent = Story::begin().says(&query(r#""table":"tickets""#));
+    assert!(sent[0].contains("Client attempted query before hello handshake"), "{sent:?}");
+    let sent = story.says(r#"{"type":"client:query","table":"tickets"}"#);
+    assert!(sent[0].contains("Module ID missing in query payload"), "{sent:?}");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_query_that_fails_is_answered_and_too_many_at_once_are_not_read() {
         story.says(&query(r#""table":"tickets""#));
     }
     assert!(story.session.is_busy());
-    let told = story.answers(3, Err(RouteError::Indeterminate));
-    assert!(told[0].contains("server:query:error"), "{told:?}");
+    let sent = story.answers(3, Err(RouteError::Indeterminate));
+    assert!(sent[0].contains("server:query:error"), "{sent:?}");
     assert!(!story.session.is_busy());
 }

@@ -34,12 +34,12 @@ fn a_client_that_names_its_cursors_gets_what_it_missed_and_no_snapshot() {
 #[test]
 fn modules_without_a_cursor_come_in_a_snapshot_after_the_word_that_the_others_go_on() {
     let mut story = Story::begin();
-    let told = story.says(&hello(r#"{"pos":{"epoch":1,"sequence":7}}"#));
-    assert_eq!(told[1..], ["follow pos as 1 resuming 7", "follow stock as 2"]);
+    let sent = story.says(&hello(r#"{"pos":{"epoch":1,"sequence":7}}"#));
+    assert_eq!(sent[1..], ["follow pos as 1 resuming 7", "follow stock as 2"]);
     story.followed(2, "stock", 3);
-    let told = story.stands(1, 1, 7, true);
-    assert!(told[0].starts_with(r#"{"type":"server:resumed""#), "{told:?}");
-    assert_eq!(told[1..], ["snapshot initial-sync stock@3", "open 1", "open 2"]);
+    let sent = story.stands(1, 1, 7, true);
+    assert!(sent[0].starts_with(r#"{"type":"server:resumed""#), "{sent:?}");
+    assert_eq!(sent[1..], ["snapshot initial-sync stock@3", "open 1", "open 2"]);
 }
 
 #[test]
@@ -51,29 +51,29 @@ fn a_cursor_that_cannot_be_continued_is_said_so_and_the_module_begins_again() {
         story.says(&hello(r#"{"pos":{"epoch":1,"sequence":7},"stock":{"epoch":1,"sequence":1}}"#));
         story.stands(2, 1, 1, true);
         assert_eq!(story.stands(1, incarnation, last, is_retained), ["drop 1", "follow pos as 3"]);
-        let told = story.followed(3, "pos", last);
-        assert!(told[0].contains(r#""modules":{"stock":"#), "{told:?}");
+        let sent = story.followed(3, "pos", last);
+        assert!(sent[0].contains(r#""modules":{"stock":"#), "{sent:?}");
         assert_eq!(
-            told[1],
+            sent[1],
             format!(
                 r#"{{"type":"server:resync","branchId":"dar","moduleId":"pos","reason":"{why}"}}"#
             )
         );
-        assert_eq!(told[2..], [&format!("snapshot resync pos@{last}"), "open 3", "open 2"]);
+        assert_eq!(sent[2..], [&format!("snapshot resync pos@{last}"), "open 3", "open 2"]);
     }
 }
 
 #[test]
 fn what_is_no_cursor_or_of_another_branch_is_said_so() {
     let mut story = Story::begin();
-    let told = story.says(&hello(r#"{"pos":7,"extra":{"epoch":1,"sequence":1}}"#));
-    assert_eq!(told[1..], ["follow pos as 1", "follow stock as 2"]);
+    let sent = story.says(&hello(r#"{"pos":7,"extra":{"epoch":1,"sequence":1}}"#));
+    assert_eq!(sent[1..], ["follow pos as 1", "follow stock as 2"]);
     story.followed(1, "pos", 4);
-    let told = story.followed(2, "stock", 4);
-    assert!(told[0].contains(r#""modules":{}"#), "{told:?}");
-    assert!(told[1].contains(r#""moduleId":"extra","reason":"not-in-branch""#), "{told:?}");
-    assert!(told[2].contains(r#""moduleId":"pos","reason":"invalid-cursor""#), "{told:?}");
-    assert_eq!(told[3], "snapshot resync pos@4 stock@4");
+    let sent = story.followed(2, "stock", 4);
+    assert!(sent[0].contains(r#""modules":{}"#), "{sent:?}");
+    assert!(sent[1].contains(r#""moduleId":"extra","reason":"not-in-branch""#), "{sent:?}");
+    assert!(sent[2].contains(r#""moduleId":"pos","reason":"invalid-cursor""#), "{sent:?}");
+    assert_eq!(sent[3], "snapshot resync pos@4 stock@4");
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn a_log_that_cannot_be_asked_now_is_asked_again_under_the_same_cursor() {
     story.says(&hello(r#"{"pos":{"epoch":1,"sequence":7},"stock":{"epoch":1,"sequence":1}}"#));
     story.stands(2, 1, 1, true);
     let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
-    let told = story.answered(1, Err(away));
-    assert_eq!(told[0], "follow pos as 3 resuming 7 in 200ms");
+    let sent = story.answered(1, Err(away));
+    assert_eq!(sent[0], "follow pos as 3 resuming 7 in 200ms");
     assert_eq!(story.stands(3, 1, 8, true)[1..], ["open 3", "open 2"]);
     assert_eq!(story.delta(3, "pos", 8, "x/1"), ["server:event 8"]);
 }
@@ -95,14 +95,14 @@ fn publishes_wait_until_what_was_missed_is_known_and_are_acknowledged_once() {
         r#"{"type":"client:hello","branchId":"remal","clientId":"till","resume":{"pos":{"epoch":1,"sequence":7}}}"#,
     );
     assert!(story.says(&publish("pos", "a")).is_empty(), "it may be among what was missed");
-    let told = story.stands(1, 1, 8, true);
-    assert_eq!(told[1..], ["open 1", "submit till/a to remal:pos"]);
+    let sent = story.stands(1, 1, 8, true);
+    assert_eq!(sent[1..], ["open 1", "submit till/a to remal:pos"]);
     let cx = SessionContext { now: AT, catalogue: &story.catalogue };
     let mut missed = delta("pos", 8, "till/a");
     missed.key = key("remal", "pos");
     let shared = SharedDelta::new(Arc::new(missed));
     let actions = story.session.on_delta(1, &shared, cx);
-    assert_eq!(super::told(&actions), ["server:ack 8", "server:event 8"]);
+    assert_eq!(super::in_words(&actions), ["server:ack 8", "server:event 8"]);
     let again = accepted("pos", 8, "till/a");
     let actions = story.session.on_outcome(&key("remal", "pos"), again, cx);
     assert!(actions.is_empty());
@@ -112,9 +112,9 @@ fn publishes_wait_until_what_was_missed_is_known_and_are_acknowledged_once() {
 fn a_second_hello_may_resume_what_is_followed_already() {
     let mut story = Story::live();
     story.delta(1, "pos", 1, "x/1");
-    let told = story.says(&hello(r#"{"pos":{"epoch":1,"sequence":0}}"#));
-    assert_eq!(told[..2], ["drop 1", "drop 2"]);
-    assert_eq!(told[3..], ["follow pos as 3 resuming 0", "follow stock as 4"]);
+    let sent = story.says(&hello(r#"{"pos":{"epoch":1,"sequence":0}}"#));
+    assert_eq!(sent[..2], ["drop 1", "drop 2"]);
+    assert_eq!(sent[3..], ["follow pos as 3 resuming 0", "follow stock as 4"]);
     story.followed(4, "stock", 0);
     story.stands(3, 1, 1, true);
     assert_eq!(story.delta(3, "pos", 1, "x/1"), ["server:event 1"], "it said it had none");

@@ -132,9 +132,9 @@ impl Player {
                 let (module, offset) = place(at);
                 let cx = SessionContext { now: AT, catalogue: &self.story.catalogue };
                 let state = snapshot(module, offset);
-                told(&self.story.session.on_resync(call, &state, cx))
+                in_words(&self.story.session.on_resync(call, &state, cx))
             }
-            ["stream", _, "ends"] => told(&self.story.session.on_ended(call)),
+            ["stream", _, "ends"] => in_words(&self.story.session.on_ended(call)),
             ["accepts", at, command] => {
                 let (module, offset) = place(at);
                 self.story.outcome(module, accepted(module, offset, command))

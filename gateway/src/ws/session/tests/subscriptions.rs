@@ -33,7 +33,7 @@ fn order(offset: u64, client: Option<&str>) -> Delta {
 impl Story {
     fn says_post(&mut self, call: CallId, topic: &str, data: &str) -> Vec<String> {
         let data = Value::from_json(data.as_bytes()).unwrap().as_object().unwrap().clone();
-        told(&self.session.on_post(call, Arc::new(Post { topic: topic.into(), data })))
+        in_words(&self.session.on_post(call, Arc::new(Post { topic: topic.into(), data })))
     }
 
     fn recalls(&mut self, call: CallId, events: Vec<Arc<Event>>) -> Vec<String> {
@@ -70,9 +70,9 @@ fn a_subscription_needs_a_topic_and_is_acknowledged() {
 fn a_free_topic_says_all_at_first_then_what_changed() {
     let mut story = Story::begin();
     story.says(&subscribe("t"));
-    let moment_post = Arc::new(Post { topic: "t".into(), data: Object::new() });
+    let empty_post = Arc::new(Post { topic: "t".into(), data: Object::new() });
     assert_eq!(
-        told(&story.session.on_topic_subscribed(1, Ok(Some(moment_post)))),
+        in_words(&story.session.on_topic_subscribed(1, Ok(Some(empty_post)))),
         [r#"{"type":"publish","topic":"t","data":{"mode":"snapshot","snapshot":{}}}"#]
     );
     assert_eq!(
@@ -91,9 +91,9 @@ fn what_is_said_is_said_in_order_and_without_an_answer() {
     let mut story = Story::begin();
     assert_eq!(story.says(&post("t", r#"{"a":1}"#)), [r#"say t {"a":1}"#]);
     assert!(story.says(&post("t", "7")).is_empty(), "it waits for the first");
-    assert_eq!(told(&story.session.on_posted(Ok(()))), ["say t {}"]);
-    let told = told(&story.session.on_posted(Err(RouteError::Indeterminate)));
-    assert!(told[0].contains(r#""code":"outcome-unknown""#), "{told:?}");
+    assert_eq!(in_words(&story.session.on_posted(Ok(()))), ["say t {}"]);
+    let sent = in_words(&story.session.on_posted(Err(RouteError::Indeterminate)));
+    assert!(sent[0].contains(r#""code":"outcome-unknown""#), "{sent:?}");
     assert!(story.says(r#"{"type":"publish","data":{}}"#).is_empty());
     let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(crate::limits::TOPIC_DATA_BYTES_MAX));
     assert!(story.says(&post("t", &large))[0].contains("topic-data-too-large"));
@@ -108,20 +108,20 @@ fn a_table_is_told_of_under_each_of_its_names() {
         assert_eq!(story.says(&subscribe(topic)), [ack(topic)]);
     }
     story.says(&subscribe("table::tickets"));
-    let told = story.came(1, order(1, None));
-    assert_eq!(told.len(), 4, "{told:?}");
-    assert_eq!(told[0], "server:event 1");
+    let sent = story.came(1, order(1, None));
+    assert_eq!(sent.len(), 4, "{sent:?}");
+    assert_eq!(sent[0], "server:event 1");
     assert_eq!(
-        told[2],
+        sent[2],
         r#"{"type":"publish","topic":"sync-table::dar::orders","data":{"mode":"snapshot","snapshot":{"type":"table:update","branchId":"dar","moduleId":"pos","table":"orders","action":"module:insert","recordRef":{"table":"orders","key":"k","primaryKey":{"id":"k"},"id":"k"},"eventId":"evt-1","sequence":1,"version":2,"timestamp":"2026-11-21T00:19:37.740Z","created":true,"deleted":false,"meta":{"serverId":"ws-a","branchId":"dar","moduleId":"pos","table":"orders","timestamp":"2026-11-21T00:19:37.740Z","recordKey":"k","recordId":"k","eventId":"evt-1","sequence":1,"recordRef":{"table":"orders","key":"k","primaryKey":{"id":"k"},"id":"k"}}}}}"#
     );
-    assert!(told[1].contains(r#""moduleId":"pos","table":"order_header","action""#), "{told:?}");
-    let told = story.came(1, order(2, None));
+    assert!(sent[1].contains(r#""moduleId":"pos","table":"order_header","action""#), "{sent:?}");
+    let sent = story.came(1, order(2, None));
     assert!(
-        told[1].contains(r#""mode":"delta","set":{"eventId":"evt-2","sequence":2"#),
-        "{told:?}"
+        sent[1].contains(r#""mode":"delta","set":{"eventId":"evt-2","sequence":2"#),
+        "{sent:?}"
     );
-    assert!(!told[1].contains("created"), "{told:?}");
+    assert!(!sent[1].contains("created"), "{sent:?}");
 }
 
 #[test]
@@ -130,9 +130,9 @@ fn a_purge_is_told_to_the_tables_it_emptied_before_the_event() {
     story.says(&subscribe("table::tickets"));
     story.says(&subscribe("table::orders"));
     let details = r#"{"tables":[{"table":"tickets","status":"cleared","removed":2},{"table":"order_header","status":"skipped","reason":"x"}],"meta":{"reason":"r"}}"#;
-    let told = story.came(1, modules::operation(BulkOperation::Purge, 1, details));
+    let sent = story.came(1, modules::operation(BulkOperation::Purge, 1, details));
     assert_eq!(
-        told[..2],
+        sent[..2],
         [
             r#"{"type":"publish","topic":"table::tickets","data":{"mode":"snapshot","snapshot":{"type":"table:update","branchId":"dar","moduleId":"pos","table":"tickets","action":"table:purge","removed":2,"status":"cleared","meta":{"reason":"r","serverId":"ws-a"}}}}"#,
             "server:event 1 module:purge",
@@ -156,12 +156,12 @@ fn what_was_said_last_is_found_in_the_log() {
     );
     let events = |offset| order(offset, None).events;
     let recent = [events(298), events(299), delta("pos", 300, "x/1").events].concat();
-    let told = story.recalls(3, recent);
-    assert_eq!(told.len(), 1);
-    assert!(told[0].contains(r#""sequence":299,"version":300"#), "{told:?}");
-    let told = story.came(2, order(301, None));
-    assert_eq!(told.len(), 1, "no event of another branch: {told:?}");
-    assert!(told[0].contains(r#""mode":"delta""#), "{told:?}");
+    let sent = story.recalls(3, recent);
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].contains(r#""sequence":299,"version":300"#), "{sent:?}");
+    let sent = story.came(2, order(301, None));
+    assert_eq!(sent.len(), 1, "no event of another branch: {sent:?}");
+    assert!(sent[0].contains(r#""mode":"delta""#), "{sent:?}");
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn what_came_meanwhile_is_not_overtaken_by_what_was_said_last() {
 fn a_topic_without_a_branch_tells_of_the_sessions_own_alone() {
     let mut story = Story::begin();
     assert_eq!(story.says(&subscribe("table::orders")), [ack("table::orders")]);
-    let told = story.says(r#"{"type":"client:hello","branchId":"remal"}"#);
-    assert_eq!(told[1..], ["follow pos as 1"]);
+    let sent = story.says(r#"{"type":"client:hello","branchId":"remal"}"#);
+    assert_eq!(sent[1..], ["follow pos as 1"]);
     assert_eq!(
         story.followed(1, "pos", 1),
         ["snapshot initial-sync pos@1", "open 1", "read events after 0 of pos at 1 as 2"]
@@ -189,13 +189,13 @@ fn a_topic_without_a_branch_tells_of_the_sessions_own_alone() {
     let mut own = order(2, None);
     own.key = key("remal", "pos");
     assert_eq!(story.came(1, own).len(), 2);
-    let told = story.says(r#"{"type":"client:hello","branchId":"dar"}"#);
-    assert_eq!(told[0], "drop 1", "nothing of the branch that was left is kept");
+    let sent = story.says(r#"{"type":"client:hello","branchId":"dar"}"#);
+    assert_eq!(sent[0], "drop 1", "nothing of the branch that was left is kept");
     story.followed(3, "pos", 0);
     story.followed(4, "stock", 0);
-    let told = story.came(3, order(1, None));
+    let sent = story.came(3, order(1, None));
     assert!(
-        told[1].contains(r#""mode":"snapshot","snapshot":{"type":"table:update","branchId":"dar""#)
+        sent[1].contains(r#""mode":"snapshot","snapshot":{"type":"table:update","branchId":"dar""#)
     );
 }
 
@@ -203,11 +203,11 @@ fn a_topic_without_a_branch_tells_of_the_sessions_own_alone() {
 fn a_topic_keeps_its_branch_when_the_session_moves() {
     let mut story = Story::live();
     story.says(&subscribe("sync-table::dar::pos::orders"));
-    let told = story.says(r#"{"type":"client:hello","branchId":"remal"}"#);
-    assert_eq!(told[0], "drop 2", "pos of dar still feeds the topic");
+    let sent = story.says(r#"{"type":"client:hello","branchId":"remal"}"#);
+    assert_eq!(sent[0], "drop 2", "pos of dar still feeds the topic");
     story.followed(3, "pos", 0);
-    let told = story.came(1, order(1, None));
-    assert_eq!(told.len(), 1, "the event itself is not shown: {told:?}");
+    let sent = story.came(1, order(1, None));
+    assert_eq!(sent.len(), 1, "the event itself is not shown: {sent:?}");
     assert_eq!(
         story.says(r#"{"type":"unsubscribe","topic":"sync-table::dar::pos::orders"}"#)[0],
         "drop 1"
@@ -219,8 +219,8 @@ fn a_module_that_is_followed_for_a_topic_is_shown_from_its_snapshot_on() {
     let mut story = Story::begin();
     story.says(&subscribe("sync-table::dar::pos::orders"));
     story.stands(1, 1, 5, true);
-    let told = story.says(r#"{"type":"client:hello","branchId":"dar"}"#);
-    assert_eq!(told[1..], ["read state of pos now as 3", "follow stock as 4"]);
+    let sent = story.says(r#"{"type":"client:hello","branchId":"dar"}"#);
+    assert_eq!(sent[1..], ["read state of pos now as 3", "follow stock as 4"]);
     assert!(story.session.is_holding());
     story.followed(4, "stock", 0);
     assert_eq!(story.reads(3, "pos", 6), ["snapshot initial-sync pos@6 stock@0", "open 4"]);
@@ -235,13 +235,13 @@ fn a_channel_tells_of_a_table_named_by_its_alias() {
         story.says(&subscribe("dar:pos:kds:orders"))[1..],
         ["listen to dar:pos:kds:orders as 3"]
     );
-    let told = story.came(1, order(1, Some("till")));
+    let sent = story.came(1, order(1, Some("till")));
     assert_eq!(
-        told[1],
+        sent[1],
         r#"{"type":"publish","topic":"dar:pos:kds:orders","data":{"mode":"snapshot","snapshot":{"type":"branch:table-notice","table":"orders","moduleId":"pos","action":"module:insert","eventId":"evt-1","sequence":1,"recordRef":{"table":"orders","key":"k","primaryKey":{"id":"k"},"id":"k"},"meta":{"serverId":"ws-a","branchId":"dar","moduleId":"pos","table":"orders","timestamp":"2026-11-21T00:19:37.740Z","recordKey":"k","recordId":"k","eventId":"evt-1","sequence":1,"recordRef":{"table":"orders","key":"k","primaryKey":{"id":"k"},"id":"k"}},"branchId":"dar","topic":"pos:kds:orders","publishedAt":"2026-11-21T00:19:37.740Z"}}}"#
     );
     assert_eq!(
-        told[2],
+        sent[2],
         r#"{"type":"publish","topic":"dar:pos:kds:orders","data":{"mode":"delta","set":{"type":"branch:delta","version":2,"mutationId":null,"meta":{"branchId":"dar","moduleId":"pos","serverId":"ws-a","version":2,"updatedAt":"2026-11-21T00:19:37.740Z","table":"orders","source":"ws-client-insert","clientId":"till"}},"remove":["table","eventId","sequence","recordRef"]}}"#
     );
     assert_eq!(story.came(1, order(2, None)).len(), 2, "not over a socket: the notice alone");
@@ -275,8 +275,8 @@ fn a_sync_topic_shows_the_state_of_now_and_only_when_it_changed() {
         ]
     );
     story.came(1, order(3, Some("till")));
-    let told = story.reads(6, "pos", 3);
-    assert!(told[0].contains(r#""snapshot":{"moduleId":"pos""#), "{told:?}");
+    let sent = story.reads(6, "pos", 3);
+    assert!(sent[0].contains(r#""snapshot":{"moduleId":"pos""#), "{sent:?}");
 }
 
 fn call(repeated: bool) -> Result<Outcome, RouteError> {
@@ -306,7 +306,7 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
     assert_eq!(*say, format!("say sync::dar::pos {said}"));
     assert!(read.starts_with("read "), "{read}");
     let stand: CallId = number_of(read);
-    assert_eq!(told(&story.session.on_posted(Ok(()))), [format!("say pos:sync:dar {said}")]);
+    assert_eq!(in_words(&story.session.on_posted(Ok(()))), [format!("say pos:sync:dar {said}")]);
     assert!(story.session.on_posted(Ok(())).is_empty());
     let head = Ok(Answer::Head(snapshot("pos", 7).head));
     assert_eq!(
@@ -320,12 +320,12 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
     let again = r#"{"trans_id":"t1","action":"notify","mutationId":"m2"}"#;
     for outcome in [call(true), Ok(Outcome::Rejected(Reject::KeyReused))] {
         story.says(&post("sync::dar::pos", again));
-        let told_listen = story.outcome("pos", outcome);
-        let [listen] = &told_listen[..] else { panic!("{told_listen:?}") };
+        let listens = story.outcome("pos", outcome);
+        let [listen] = &listens[..] else { panic!("{listens:?}") };
         let number = number_of(listen);
         let data = Value::from_json(said.as_bytes()).unwrap().as_object().unwrap().clone();
         let last = Arc::new(Post { topic: "sync::dar::pos".into(), data });
-        let actions = told(&story.session.on_topic_subscribed(number, Ok(Some(last))));
+        let actions = in_words(&story.session.on_topic_subscribed(number, Ok(Some(last))));
         let [dropped, read] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(*dropped, format!("drop {number}"));
         let read = number_of(read);
@@ -356,8 +356,8 @@ fn tables_that_a_word_brings_are_replaced_or_it_is_said_why_not() {
         ]
     );
     story.says(&post("pos:sync:dar", r#"{"trans_id":"u"}"#));
-    let told = story.outcome("pos", Ok(Outcome::Rejected(Reject::Defect)));
-    assert!(told[0].contains(r#""code":"sync-snapshot-failed""#), "{told:?}");
+    let sent = story.outcome("pos", Ok(Outcome::Rejected(Reject::Defect)));
+    assert!(sent[0].contains(r#""code":"sync-snapshot-failed""#), "{sent:?}");
     assert_eq!(
         story.says(&post("pos:sync:dar", r#"{"trans_id":"v","action":"create-order","order":{}}"#)),
         [
@@ -384,12 +384,12 @@ fn tables_replaced_by_a_word_are_not_told_of_twice_under_its_topic() {
         delta.events = vec![Arc::new(event)];
         delta
     };
-    let told = story.came(1, replaced(1, "trans/dar/pos"));
-    assert_eq!(told, ["read state of pos at 1 as 4", "read state of stock at 0 as 5"]);
+    let sent = story.came(1, replaced(1, "trans/dar/pos"));
+    assert_eq!(sent, ["read state of pos at 1 as 4", "read state of stock at 0 as 5"]);
     story.reads(4, "pos", 1);
     story.reads(5, "stock", 0);
-    let told = story.came(1, replaced(2, "rest"));
-    assert_eq!(told[0], "read state of pos at 2 as 6", "for the topic: {told:?}");
+    let sent = story.came(1, replaced(2, "rest"));
+    assert_eq!(sent[0], "read state of pos at 2 as 6", "for the topic: {sent:?}");
     assert!(story.reads(6, "pos", 2)[0].contains(r#""action":"module:replace""#));
 }
 
@@ -399,9 +399,9 @@ fn a_word_is_not_shown_with_a_state_before_it() {
     story.says(&subscribe("sync::dar::pos"));
     assert_eq!(story.came(1, order(1, Some("till")))[1..], ["read state of pos at 1 as 4"]);
     assert_eq!(story.came(1, order(2, Some("till"))).len(), 1, "one state at a time is read");
-    let told = story.reads(4, "pos", 1);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert_eq!(told[1], "read state of pos at 2 as 5");
+    let sent = story.reads(4, "pos", 1);
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    assert_eq!(sent[1], "read state of pos at 2 as 5");
     assert!(story.reads(5, "pos", 2)[0].contains(r#""version":3"#));
 }
 
@@ -409,8 +409,8 @@ fn a_word_is_not_shown_with_a_state_before_it() {
 fn an_ear_that_was_closed_is_opened_again() {
     let mut story = Story::begin();
     story.says(&subscribe("t"));
-    let told = told(&story.session.on_ended(1));
-    assert_eq!(told, ["drop 1", "listen to t as 2"]);
+    let sent = in_words(&story.session.on_ended(1));
+    assert_eq!(sent, ["drop 1", "listen to t as 2"]);
     assert_eq!(story.says_post(2, "t", r#"{"a":1}"#).len(), 1);
 }
 
@@ -428,7 +428,7 @@ fn with_branch(story: &mut Story, name: &str) {
 /// What comes of the catalogue that is there now.
 fn catalogue_changes(story: &mut Story) -> Vec<String> {
     let cx = SessionContext { now: AT, catalogue: &story.catalogue };
-    told(&story.session.on_catalogue(cx))
+    in_words(&story.session.on_catalogue(cx))
 }
 
 #[test]
@@ -444,9 +444,9 @@ fn a_branch_with_colons_has_all_its_topics() {
         ] {
             let mut story = Story::begin();
             with_branch(&mut story, name);
-            let told = story.says(&subscribe(&topic));
-            let feeds = told.iter().filter(|line| line.starts_with("follow pos")).count();
-            assert_eq!((told[0].clone(), feeds), (ack(&topic), 1), "{topic}: {told:?}");
+            let sent = story.says(&subscribe(&topic));
+            let feeds = sent.iter().filter(|line| line.starts_with("follow pos")).count();
+            assert_eq!((sent[0].clone(), feeds), (ack(&topic), 1), "{topic}: {sent:?}");
         }
     }
 }
@@ -465,8 +465,8 @@ fn no_client_speaks_as_a_table_of_any_branch() {
         "table::a::b",
         "table::",
     ] {
-        let told = story.says(&post(topic, forged));
-        assert!(told.len() == 1 && told[0].contains("topic-not-writable"), "{topic}: {told:?}");
+        let sent = story.says(&post(topic, forged));
+        assert!(sent.len() == 1 && sent[0].contains("topic-not-writable"), "{topic}: {sent:?}");
     }
 }
 
@@ -487,7 +487,7 @@ fn a_topic_of_what_comes_to_exist_later_is_fed_then() {
     assert_eq!(story.says(&subscribe(topic)), [ack(topic)]);
     assert!(catalogue_changes(&mut story).is_empty());
     with_branch(&mut story, "new::branch");
-    let told = catalogue_changes(&mut story);
-    assert_eq!(told, ["follow pos as 1 from now", "follow stock as 2 from now"]);
+    let sent = catalogue_changes(&mut story);
+    assert_eq!(sent, ["follow pos as 1 from now", "follow stock as 2 from now"]);
     assert!(catalogue_changes(&mut story).is_empty());
 }
