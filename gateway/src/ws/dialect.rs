@@ -22,7 +22,8 @@ use serde::Serialize;
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
 use crate::scoped_store::PolicyClass;
-use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
+use crate::wire::{QueryFrame, SnapshotFrame, SnapshotReason, TopicFrame};
+use crate::ws::subscription::ResyncReason;
 
 /// What a client asks for, whatever its protocol calls it.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +34,7 @@ pub(crate) enum ClientRequest {
     Batch,
     Query,
     /// A snapshot of all modules, which is sent for this reason.
-    Snapshot(&'static str),
+    Snapshot(SnapshotReason),
     /// Subscribes to a topic.
     Subscribe,
     Unsubscribe,
@@ -110,13 +111,9 @@ pub(crate) enum ServerFrame<'a> {
     /// A topic is not subscribed to any more.
     Unsubscribed { topic: &'a str },
     /// These modules go on.
-    Resumed {
-        branch: &'a BranchId,
-        modules: &'a [ResumedModule],
-        request_id: Option<&'a Value>,
-    },
+    Resumed { branch: &'a BranchId, modules: &'a [ResumedModule], request_id: Option<&'a Value> },
     /// A module cannot go on after its cursor, for this reason.
-    Resync { branch: &'a BranchId, module: &'a str, reason: &'a str },
+    Resync { branch: &'a BranchId, module: &'a str, reason: ResyncReason },
     /// A full-sync flag changed.
     FullSyncFlag(&'a FullSyncFlag),
     /// A publish was accepted and made this event.

@@ -35,9 +35,8 @@ use crate::metrics::FrameKind;
 use crate::publish::{request_id, text, user_of};
 use crate::rest::DEFAULT_BRANCH;
 use crate::scoped_store::PolicyClass;
-use crate::ws::dialect::{
-    ClientFrame, ClientRequest, Dialect, LargeFrame, LogLevel, ServerFrame,
-};
+use crate::wire::SnapshotReason;
+use crate::ws::dialect::{ClientFrame, ClientRequest, Dialect, LargeFrame, LogLevel, ServerFrame};
 use crate::ws::publish_queue::PublishQueues;
 use crate::ws::subscription::{CallId, FollowFrom, Subscription};
 
@@ -123,14 +122,14 @@ struct Membership {
 
 /// A snapshot that waits for its modules.
 struct PendingSnapshot {
-    reason: &'static str,
+    reason: SnapshotReason,
     request_id: Option<Value>,
     /// Where the client goes on, if it said so.
     resume: Option<Resume>,
 }
 
 impl PendingSnapshot {
-    fn new(reason: &'static str, request_id: Option<Value>) -> Self {
+    fn new(reason: SnapshotReason, request_id: Option<Value>) -> Self {
         Self { reason, request_id, resume: None }
     }
 }
@@ -308,7 +307,7 @@ impl Session {
         self.member =
             Some(Membership { branch, lang, user: user_of(frame, None), client, records });
         self.remember_flags(cx);
-        let pending_snapshot = PendingSnapshot::new("initial-sync", request_id);
+        let pending_snapshot = PendingSnapshot::new(SnapshotReason::Hello, request_id);
         let pending_snapshot = PendingSnapshot { resume: resume::read(frame), ..pending_snapshot };
         self.begin_snapshot(pending_snapshot, ReadLevel::Linearizable, cx, &mut actions);
         self.resolve_own_tables(cx, &mut actions);
@@ -317,7 +316,7 @@ impl Session {
 
     fn snapshot(
         &mut self,
-        reason: &'static str,
+        reason: SnapshotReason,
         frame: &Object,
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {

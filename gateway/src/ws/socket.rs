@@ -34,6 +34,7 @@ use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
+use crate::wire::SnapshotReason;
 use crate::ws::dialect::{self, Dialect, LargeFrame};
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{Session, SessionAction, SessionContext};
@@ -392,7 +393,9 @@ impl SocketTask {
     }
 
     fn render(&self, frame: LargeFrame) -> BoxFuture<'static, Rendered> {
-        if matches!(&frame, LargeFrame::Snapshot(snapshot) if snapshot.reason == "resync") {
+        if let LargeFrame::Snapshot(snapshot) = &frame
+            && snapshot.reason == SnapshotReason::Resync
+        {
             self.app.counters.resyncs.increment(1);
         }
         let app = App::clone(&self.app);

@@ -115,8 +115,7 @@ fn fitting_frames(
     snapshot: Option<&ModuleSnapshot>,
     with_records: bool,
 ) -> Vec<Bytes> {
-    let frames =
-        |snapshot| event_frames(dialect, &app.server_id, delta, snapshot, with_records);
+    let frames = |snapshot| event_frames(dialect, &app.server_id, delta, snapshot, with_records);
     let whole = frames(snapshot);
     match whole.iter().any(|frame| frame.len() > EVENT_FRAME_BYTES_MAX) {
         true if snapshot.is_some() => frames(None),

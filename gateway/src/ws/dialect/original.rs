@@ -18,7 +18,8 @@ use crate::error::ApiError;
 use crate::limits::{ID_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::render;
 use crate::rest::DEFAULT_BRANCH;
-use crate::wire::{Directive, ModuleEvent, RecordEvent, RecordRef, WireCursor};
+use crate::wire::{Directive, ModuleEvent, RecordEvent, RecordRef, SnapshotReason, WireCursor};
+use crate::ws::subscription::ResyncReason;
 use crate::ws::topic::TopicSource;
 
 /// Where a frame says which request it is, the first first.
@@ -145,6 +146,7 @@ impl Dialect for OriginalDialect {
                 Shape::Resumed { branch_id: branch, modules: ResumedModules(modules), request_id }
             }
             ServerFrame::Resync { branch, module, reason } => {
+                let reason = resync_reason(reason);
                 Shape::Resync { branch_id: branch, module_id: module, reason }
             }
         };
@@ -159,8 +161,8 @@ fn request(frame_type: &str) -> Option<ClientRequest> {
         "client:publish" => ClientRequest::Publish,
         "client:batch" => ClientRequest::Batch,
         "client:query" => ClientRequest::Query,
-        "client:request:snapshot" => ClientRequest::Snapshot("explicit-request"),
-        "client:request:history" => ClientRequest::Snapshot("history-request"),
+        "client:request:snapshot" => ClientRequest::Snapshot(SnapshotReason::Request),
+        "client:request:history" => ClientRequest::Snapshot(SnapshotReason::HistoryRequest),
         "subscribe" => ClientRequest::Subscribe,
         "unsubscribe" => ClientRequest::Unsubscribe,
         "publish" => ClientRequest::Post,
@@ -169,6 +171,16 @@ fn request(frame_type: &str) -> Option<ClientRequest> {
         "auth" => ClientRequest::Auth,
         _ => return None,
     })
+}
+
+fn resync_reason(reason: ResyncReason) -> &'static str {
+    match reason {
+        ResyncReason::OtherIncarnation => "other-epoch",
+        ResyncReason::Ahead => "ahead",
+        ResyncReason::TooOld => "too-old",
+        ResyncReason::InvalidCursor => "invalid-cursor",
+        ResyncReason::NotInBranch => "not-in-branch",
+    }
 }
 
 /// An event of a delta; empty for a change that a snapshot alone shows. `snapshot` goes into those
@@ -233,11 +245,7 @@ enum Shape<'a> {
         topic: Option<&'a str>,
     },
     #[serde(rename = "server:resumed")]
-    Resumed {
-        branch_id: &'a BranchId,
-        modules: ResumedModules<'a>,
-        request_id: Option<&'a Value>,
-    },
+    Resumed { branch_id: &'a BranchId, modules: ResumedModules<'a>, request_id: Option<&'a Value> },
     #[serde(rename = "server:resync")]
     Resync { branch_id: &'a BranchId, module_id: &'a str, reason: &'a str },
     #[serde(rename = "server:batch:ack")]

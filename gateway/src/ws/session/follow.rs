@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{PendingSnapshot, Session, SessionAction, SessionContext};
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
-use crate::wire::EventRenderer;
+use crate::wire::{EventRenderer, SnapshotReason};
 use crate::ws::dialect::{event_frames, frame_key};
 use crate::ws::subscription::{CallId, Delivery, FollowFrom, FollowStart, Start, Subscription};
 
@@ -289,14 +289,14 @@ fn event_frame(frame: &Bytes) -> Option<SessionAction> {
 }
 
 /// Why a snapshot follows an event: it changed the module as a whole.
-fn snapshot_reason(event: &Event) -> Option<&'static str> {
+fn snapshot_reason(event: &Event) -> Option<SnapshotReason> {
     match &event.change {
         EventChange::Record(_) => None,
         EventChange::Module(change) => match change.operation {
-            BulkOperation::Purge => Some("module-purge"),
-            BulkOperation::Restore => Some("module-restore"),
-            BulkOperation::Reset => Some("module-reset"),
-            BulkOperation::Replace => Some("module-replace"),
+            BulkOperation::Purge => Some(SnapshotReason::Purge),
+            BulkOperation::Restore => Some(SnapshotReason::Restore),
+            BulkOperation::Reset => Some(SnapshotReason::Reset),
+            BulkOperation::Replace => Some(SnapshotReason::Replace),
             // No record is another.
             BulkOperation::Sequence => None,
         },

@@ -121,9 +121,7 @@ impl Session {
                         let error = crate::scoped_store::unexpected_answer(&other);
                         self.query_error(request_id.as_ref(), error.message(), cx)
                     }
-                    Err(error) => {
-                        self.query_error(request_id.as_ref(), &error.to_string(), cx)
-                    }
+                    Err(error) => self.query_error(request_id.as_ref(), &error.to_string(), cx),
                 }]
             }
             Some(PendingRead::Hello(frame)) => match without_branch(result) {
@@ -215,7 +213,7 @@ fn read_query(
     let kind = text(frame, &["queryType"]);
     let single = kind.as_deref() == Some("get");
     let is_list = matches!(kind.as_deref(), None | Some("list"));
-    for topic_refusal in [
+    for message in [
         (!single && !is_list).then(|| {
             format!("queryType {:?} is not known; known are list, get", kind.unwrap_or_default())
         }),
@@ -229,7 +227,7 @@ fn read_query(
     .into_iter()
     .flatten()
     {
-        warned(topic_refusal, validation, &mut warnings)?;
+        warned(message, validation, &mut warnings)?;
     }
     let mut query = Query {
         populate: frame.get("populate").and_then(Value::as_bool) != Some(false),
