@@ -124,7 +124,7 @@ fn respond(is_head: bool, etags: Option<&HeaderValue>, kind: &'static str, file:
     let written = since.unwrap_or_default().as_millis();
     let tag = format!("W/\"{:x}-{written:x}\"", file.bytes);
     let etags = etags.and_then(|tags| tags.to_str().ok());
-    let is_known = etags.is_some_and(|tags| tags.split(',').any(|etags| etags.trim() == tag));
+    let is_known = etags.is_some_and(|tags| tags.split(',').any(|sent| sent.trim() == tag));
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
     } else if is_head {
