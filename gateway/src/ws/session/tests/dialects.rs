@@ -30,17 +30,11 @@ impl Dialect for OtherDialect {
 }
 
 /// The frame of the event of `shared`, as such a session sends it.
-fn frame_of(
-    shared: &SharedDelta,
-    dialect: &'static dyn Dialect,
-    class: PolicyClass,
-) -> Utf8Bytes {
+fn frame_of(shared: &SharedDelta, dialect: &'static dyn Dialect, class: PolicyClass) -> Utf8Bytes {
     let mut story = Story::begin_as(dialect, class).enter();
     let cx = SessionContext { now: AT, catalogue: &story.catalogue };
     let actions = story.session.on_delta(1, shared, cx);
-    let [SessionAction::Send(frame, FrameKind::Event)] = &actions[..] else {
-        panic!("one event")
-    };
+    let [SessionAction::Send(frame, FrameKind::Event)] = &actions[..] else { panic!("one event") };
     frame.clone()
 }
 

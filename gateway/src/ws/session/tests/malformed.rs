@@ -1,26 +1,10 @@
-//! Stories of frames that cannot be read: their senders are answered.
+//! Frames that cannot be read, of every type: their senders are answered.
 
 use super::*;
 
 fn error(sent: &[String]) -> Value {
     let last = sent.iter().find(|frame| frame.contains(r#""type":"server:error""#));
     Value::from_json(last.unwrap_or_else(|| panic!("{sent:?}")).as_bytes()).unwrap()
-}
-
-#[test]
-fn a_publish_with_half_a_surrogate_pair_is_answered() {
-    let mut story = Story::live();
-    let sent = story.says(
-        r#"{"type":"client:publish","moduleId":"pos","table":"tickets","record":{"id":"a","note":"x\ud83d"},"requestId":"r-1"}"#,
-    );
-    assert!(sent[0].contains("Received invalid JSON payload"), "{sent:?}");
-    let error = error(&sent);
-    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap();
-    assert_eq!((text("requestId"), text("code")), ("r-1", "invalid-json"));
-    assert!(text("message").contains("record.note"), "{sent:?}");
-    let details = error.get("details").unwrap();
-    assert_eq!(details.get("path").and_then(Value::as_str), Some("record.note"));
-    assert_eq!(details.get("line").and_then(Value::as_u64), Some(1));
 }
 
 #[test]
@@ -72,23 +56,4 @@ fn bytes_that_are_not_utf_8_are_answered_too() {
     let cx = SessionContext { now: AT, catalogue: &story.catalogue };
     let sent = in_words(&story.session.on_message(&message, cx));
     assert!(error(&sent).get("message").and_then(Value::as_str).unwrap().contains("record.a"));
-}
-
-#[test]
-fn a_frame_with_an_id_and_an_odd_member_is_answered() {
-    for (frame, code) in [
-        (r#"{"type":"nope","requestId":"r-1"}"#, "unknown-message-type"),
-        (r#"{"requestId":"r-1"}"#, "unknown-message-type"),
-        (r#"{"type":7,"requestId":"r-1"}"#, "unknown-message-type"),
-        (r#"{"type":"client:hello","branchId":7,"requestId":"r-1"}"#, "invalid-body"),
-        (r#"{"type":"client:request:snapshot","requestId":"r-1"}"#, "hello-required"),
-        (r#"{"type":"publish","topic":7,"requestId":"r-1"}"#, "invalid-body"),
-        (r#"{"type":"publish","data":{},"requestId":"r-1"}"#, "invalid-body"),
-        (r#"{"type":"client:publish","moduleId":"pos","requestId":"r-1"}"#, "hello-required"),
-    ] {
-        let mut story = Story::begin();
-        let error = error(&story.says(frame));
-        assert_eq!(error.get("code").and_then(Value::as_str), Some(code), "{frame}");
-        assert_eq!(error.get("requestId").and_then(Value::as_str), Some("r-1"), "{frame}");
-    }
 }
