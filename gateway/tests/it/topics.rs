@@ -75,8 +75,7 @@ async fn a_tables_topic_tells_of_its_changes_without_a_hello() {
 }
 
 #[tokio::test]
-async fn a_publish_by_an_alias_is_told_to_the_channel_and_with_the_state_of_now_to_the_sync_topic()
-{
+async fn a_publish_by_an_alias_reaches_its_channel_and_sync_topic() {
     let served = Served::new(|_| {}).await;
     let (mut till, mut kitchen) = (served.enter("dar").await, served.open("/ws").await);
     subscribe(&mut kitchen, "dar:pos:kds:orders").await;
