@@ -87,6 +87,8 @@ fn name_of(path: &str) -> Option<String> {
         name.push_str("index.html");
     }
     let first = name.split('/').next().unwrap_or_default();
+    // Files are looked for before routes: none of them may stand in for the API, and no data be
+    // served as a file.
     let is_kept_back = ["api", "data"].iter().any(|kept| first.eq_ignore_ascii_case(kept));
     let is_odd = |part: &str| {
         part.is_empty()

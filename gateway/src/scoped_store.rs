@@ -316,6 +316,8 @@ impl ScopedStore {
             CatalogueChange::GiveModule { branch, .. } => {
                 self.check(StoreCall::Administer, Target::Branch(branch))?;
             }
+            // A definition of one branch is that branch's, though it lies with all others in the
+            // catalogue.
             CatalogueChange::PutSchema { name, .. } => match branch_of_definition(name) {
                 Some(branch) => self.check(StoreCall::Administer, Target::Branch(&branch))?,
                 None => self.check(StoreCall::Administer, Target::Cluster)?,

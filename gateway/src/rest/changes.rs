@@ -47,6 +47,7 @@ impl<'a> CatalogueWriter<'a> {
     /// # Errors
     /// Where it is too large, or the catalogue refuses it.
     pub(crate) async fn make(&self, step: &str, change: CatalogueChange) -> Result<(), ApiError> {
+        // Measured as it will lie in every node's catalogue, and not as it was sent.
         let bytes = model::codec::bare(&change).len();
         if bytes > CHANGE_BYTES_MAX {
             let message =

@@ -307,6 +307,7 @@ async fn answer(
     };
     let saved = saved(payload, accepted).ok_or_else(lost)?;
     let reached = accepted.delta.last().unwrap_or(Offset(0));
+    // At the offset of the change: a replica that lags would show the order of before, or none.
     let order = whole(place, &saved.id, ReadLevel::Session(reached)).await?;
     let order = order.ok_or_else(lost)?;
     let lines = place.schema().table("order_line").map(|table| &**table);
@@ -318,6 +319,7 @@ async fn answer(
 /// What the branch made of it: its id, when, and the metadata stored.
 fn saved(payload: &Payload, accepted: &Acceptance) -> Option<SavedOrder> {
     let events = &accepted.delta.events;
+    // The branch may have given the id: then only the event of the header has it.
     let header = events.iter().find_map(|event| {
         let change = event.record().filter(|change| change.table.as_str() == "order_header")?;
         Some((event.at, change))

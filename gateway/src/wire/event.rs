@@ -380,6 +380,7 @@ impl Serialize for PublishState<'_> {
         map.serialize_entry(own, &published)?;
         for (branch, state) in self.sent.into_iter().flat_map(Object::iter) {
             match state {
+                // It stands first already, completed by what happened here.
                 _ if &**branch == own => {}
                 Value::String(status) => {
                     let state: Object = [("status", status.as_str())].into_iter().collect();

@@ -65,6 +65,7 @@ impl Serialize for ModuleEvent<'_> {
         for (name, value) in change.details.iter() {
             let reset = change.operation == BulkOperation::Reset
                 && matches!(&**name, "snapshot" | "record");
+            // What the frame says of itself must not come a second time out of the details.
             if !own.contains(&&**name) && !reset {
                 map.serialize_entry(&**name, value)?;
             }

@@ -34,6 +34,8 @@ pub(crate) fn read(
         let message = format!("an id has {} bytes, at most {ID_BYTES_MAX} are taken", id.len());
         return Err(ApiError::new(Problem::InvalidRequestId, message));
     }
+    // Taken out: what the batch says of itself holds for every mutation that does not say it
+    // better.
     let meta = frame.remove("meta").filter(|meta| !meta.is_null());
     let origin = Origin {
         source: text(&frame, &["source"]).or(from.source),

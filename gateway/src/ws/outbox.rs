@@ -80,16 +80,21 @@ impl Outbox {
     /// Adds a protocol ping.
     pub(crate) fn ping(&mut self) {
         if !self.has_work() {
+            // A sink that had nothing to take did not stall: its time begins with this ping.
             self.progressed_at = Instant::now();
         }
+        // Two that wait would say no more than one.
         self.pings = 1;
     }
 
     fn add(&mut self, item: OutboxItem, kind: FrameKind) {
         if !self.has_work() {
+            // As for a ping: the time before the first frame is not the client's.
             self.progressed_at = Instant::now();
         }
         if kind == FrameKind::Snapshot {
+            // Not counted by its bytes, which may be more than the bound: `has_snapshot` holds
+            // others back.
             self.snapshots += 1;
         } else if let OutboxItem::Frame(frame) = &item {
             self.bytes += frame.len();
@@ -140,6 +145,7 @@ impl Outbox {
     {
         let mut pieces = 0;
         while self.pings > 0 || !self.frames.is_empty() {
+            // Asked before a frame leaves the queue: one that was taken and not sent would be lost.
             ready!(sink.as_mut().poll_ready(context)).map_err(WriteError::Sink)?;
             // Writing a piece takes a while: others of this thread have their turn in between.
             if pieces == PIECES_A_TURN {
@@ -152,6 +158,7 @@ impl Outbox {
             sink.as_mut().start_send(frame).map_err(WriteError::Sink)?;
             (self.unflushed, self.in_sink, self.progressed_at) = (true, size, Instant::now());
         }
+        // Until the flush is through the client may still be too slow to take what the sink holds.
         ready!(sink.poll_flush(context)).map_err(WriteError::Sink)?;
         (self.unflushed, self.in_sink, self.progressed_at) = (false, 0, Instant::now());
         Poll::Ready(Ok(()))

@@ -284,6 +284,8 @@ impl Session {
             .chain(lang.clone().map(|lang| ("lang", lang)))
             .collect::<Object>();
         let mut actions = Vec::new();
+        // What was followed for the branch before is let go of first, also where it is this one:
+        // the client begins anew.
         self.leave(&branch, &mut actions);
         actions.push(self.log(LogLevel::Info, "Client registered", &context, cx.now));
 
@@ -306,10 +308,13 @@ impl Session {
         let records = records.as_bool() == Some(true);
         self.member =
             Some(Membership { branch, lang, user: user_of(frame, None), client, records });
+        // The snapshot shows the flags of now; only what changes after it is told.
         self.remember_flags(cx);
         let pending_snapshot = PendingSnapshot::new(SnapshotReason::Hello, request_id);
         let pending_snapshot = PendingSnapshot { resume: resume::read(frame), ..pending_snapshot };
         self.begin_snapshot(pending_snapshot, ReadLevel::Linearizable, cx, &mut actions);
+        // After the snapshot was begun: a topic is fed by the follow of a listed module where there
+        // is one.
         self.resolve_own_tables(cx, &mut actions);
         actions
     }

@@ -165,6 +165,7 @@ impl SocketTask {
         stream: &mut SplitStream<WebSocket>,
     ) -> CloseReason {
         loop {
+            // First what the session wants done: whether more may be read depends on it.
             self.run_actions();
             if self.session.is_idle() {
                 self.intake.decided();
@@ -317,6 +318,8 @@ impl SocketTask {
 
     fn on_started(&mut self, call: CallId, result: Result<(Follow, Option<LogEnd>), RouteError>) {
         let result = result.map(|(follow, log)| {
+            // Not pulled before the session opens it: its events come after the snapshot they
+            // follow.
             self.unopened.insert(call, follow.stream);
             FollowStart { snapshot: follow.snapshot, log }
         });
@@ -325,6 +328,7 @@ impl SocketTask {
 
     fn on_topic_subscribed(&mut self, call: CallId, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
+            // Pulled at once: no post has to wait for a snapshot.
             self.add_stream(call, posts(call, listening.posts).boxed());
             listening.last
         });
@@ -446,6 +450,7 @@ impl SocketTask {
     }
 
     fn add_stream(&mut self, call: CallId, items: BoxStream<'static, (CallId, StreamItem)>) {
+        // Abortable, as nothing can be taken out of the selected streams again.
         let (items, handle) = stream::abortable(items);
         self.abort_handles.insert(call, handle);
         self.streams.push(items.boxed());

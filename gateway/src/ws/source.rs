@@ -67,6 +67,8 @@ pub(crate) async fn follow(
         FollowFrom::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
         FollowFrom::Tail => Read::Head,
     };
+    // Linearizable: a replica that lags would call a good cursor one ahead of the log. And before
+    // the follow begins: what is added meanwhile comes by the stream.
     let answer = store.read(key.clone(), read, ReadLevel::Linearizable).await?;
     let log = if let Answer::Events(found) = &answer {
         LogEnd {

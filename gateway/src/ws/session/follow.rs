@@ -51,6 +51,7 @@ impl Session {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         let call = subscription.call();
         let opens = subscription.release();
+        // Its events are not sent any more, but a topic may still be fed from them.
         if !self.topics.read_from(key) {
             actions.push(SessionAction::Drop(call));
             self.subscriptions.remove(key);
@@ -156,6 +157,7 @@ impl Session {
         let mut actions = Vec::new();
         let Some(key) = self.key_of(call) else { return vec![SessionAction::Drop(call)] };
         let Some(subscription) = self.subscriptions.get_mut(&key) else { return actions };
+        // The state itself is not shown: the snapshot of all modules reads one that is as new.
         subscription.on_resync(snapshot);
         let listed = subscription.is_listed();
         self.read_last_messages(&key, &mut actions);
@@ -200,6 +202,7 @@ impl Session {
                 return actions;
             }
         };
+        // A source may begin with a delta whose first events came before.
         let skip = delta.events.iter().take_while(|event| event.offset < new).count();
         self.deliver(&key, shared, skip, cx, &mut actions);
         self.read_for_topics(&key, &mut actions);

@@ -112,6 +112,8 @@ impl Session {
         if let Err(error) = module_exists(&key, cx) {
             return vec![self.topic_refusal(error.code(), error.message(), &topic)];
         }
+        // Taken out of the data: the topic keeps the post without its tables, and shows the state
+        // instead.
         let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
         let validation = cx.catalogue.validation_of(&key.module);
         for sent in [&data, &snapshot] {
@@ -119,6 +121,7 @@ impl Session {
                 return vec![self.topic_refusal(error.code(), error.message(), &topic)];
             }
         }
+        // Without the tables, which may be large: no topic keeps them.
         if let Some(refusal) = self.too_large(&data, bytes, &topic) {
             return vec![refusal];
         }
@@ -127,6 +130,7 @@ impl Session {
             Err(error) => return vec![self.topic_refusal(error.code(), error.message(), &topic)],
         };
         let tables = take_object(&mut snapshot, "tables").unwrap_or_default();
+        // The id is not of this client: whoever posts under it first has taken it.
         let session = format!("{TRANS}{}/{}", key.branch, key.module);
         let origin = Origin {
             source: Some("ws-sync".to_owned()),
@@ -141,6 +145,7 @@ impl Session {
         };
         let posted = Arc::new(SyncPost { topic, key, trans, data });
         let pending = PendingReply { request_id: None, reply: ReplyKind::Post(posted) };
+        // Not by `enqueue`: no event answers a post, so its module need not be followed first.
         self.publishes.add(QueuedPublish { command, pending, bytes });
         let mut actions = Vec::new();
         self.submit_ready(&mut actions);
@@ -159,6 +164,8 @@ impl Session {
         let accepted = match result {
             Ok(Outcome::Accepted(accepted)) if !accepted.repeated => accepted,
             Ok(Outcome::Accepted(_) | Outcome::Rejected(Reject::KeyReused)) => {
+                // Also with other tables under the id: the first post stands. What it said is asked
+                // of the topic, which keeps its last post.
                 let (call, topic) = (self.next_call(), posted.topic.clone());
                 self.pending_reads.insert(call, PendingRead::Duplicate(Arc::clone(posted)));
                 return vec![SessionAction::SubscribeTopic { call, topic }];
@@ -185,6 +192,7 @@ impl Session {
             if changed.is_some() {
                 actions.extend(self.publish_to_channel(key, posted, changed, cx));
             } else {
+                // A post without tables made no event that would say where the module stands.
                 let pending_read = PendingRead::Stand(key.clone(), Arc::clone(posted));
                 let level = ReadLevel::Linearizable;
                 self.read_for(pending_read, key.clone(), Read::Head, level, &mut actions);
@@ -248,6 +256,7 @@ impl Session {
     /// Says something after all that was said before.
     fn enqueue_post(&mut self, post: Post, actions: &mut Vec<SessionAction>) {
         self.posts.push_back(post.clone());
+        // One at a time: the next is posted when this one is done, so that none overtakes another.
         if self.posts.len() == 1 {
             actions.push(SessionAction::Post(post));
         }
@@ -271,6 +280,8 @@ impl Session {
 
     /// Every node keeps what is posted: it must be small. `bytes` is the whole frame.
     fn too_large(&self, data: &Object, bytes: usize, topic: &str) -> Option<SessionAction> {
+        // The frame is never smaller than its data: most posts need not be written out to be
+        // measured.
         let large = bytes > TOPIC_DATA_BYTES_MAX
             && Value::from(data.clone()).to_json().len() > TOPIC_DATA_BYTES_MAX;
         large.then(|| {

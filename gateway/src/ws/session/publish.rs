@@ -119,6 +119,7 @@ impl Session {
         let Some(own) = self.publishes.complete(key) else { return Vec::new() };
         let mut actions = match &own.pending.reply {
             ReplyKind::Post(posted) => self.on_post_decided(key, posted, result, cx),
+            // Its event came first, and spoke for the outcome.
             ReplyKind::Ack | ReplyKind::Batch if own.acknowledged => Vec::new(),
             ReplyKind::Ack | ReplyKind::Batch => {
                 // The client is told so; should the event come after all, it acknowledges then.
@@ -128,6 +129,7 @@ impl Session {
                 self.answer(key, &own.pending, result, cx)
             }
         };
+        // Whatever became of it, the next of its module may be decided now.
         self.submit_ready(&mut actions);
         actions
     }

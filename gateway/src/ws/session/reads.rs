@@ -70,6 +70,7 @@ impl Session {
             }
         };
         let table = query.table.clone();
+        // Linearizable: what the client was acknowledged before is in what it finds.
         let pending_read = PendingRead::Query { request_id, table, single, warnings };
         let mut actions = Vec::new();
         self.read_for(pending_read, key, Read::Query(query), ReadLevel::Linearizable, &mut actions);
@@ -147,6 +148,7 @@ impl Session {
                 Ok(_) | Err(_) => Vec::new(),
             },
             Some(PendingRead::State(topic)) => self.on_state(&topic, result),
+            // A listener answers this one, never a read.
             Some(PendingRead::Duplicate(_)) => Vec::new(),
             Some(PendingRead::Repeat { topic, data }) => {
                 vec![self.on_duplicate_state(topic, data, result)]
@@ -159,6 +161,7 @@ impl Session {
                 };
                 self.publish_to_channel(&key, &posted, stand, cx)
             }
+            // The reads for snapshots are known to the subscriptions they refresh.
             None => self.on_refreshed(call, result, cx),
         }
     }

@@ -66,6 +66,7 @@ impl Session {
         level: ReadLevel,
         actions: &mut Vec<SessionAction>,
     ) {
+        // Taken below, and only if there is something to read.
         let next = self.calls + 1;
         let refresh = self.subscriptions.get_mut(&key).map(|module| module.refresh(next, level));
         match refresh {
