@@ -108,14 +108,20 @@ impl AppState {
         frames: FrameKey,
     ) -> bool {
         let mut last = self.last_event_with_snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_first_to_read(key, offset, frames)
+    }
+}
+
+impl EventWithSnapshot {
+    fn is_first_to_read(&mut self, key: &BranchKey, offset: Offset, frames: FrameKey) -> bool {
         let event = Some((key.clone(), offset));
-        if last.event != event {
-            *last = EventWithSnapshot { event, read_for: Vec::new() };
+        if self.event != event {
+            *self = Self { event, read_for: Vec::new() };
         }
         // Each dialect and class writes frames of its own, and so needs a snapshot of its own.
-        let is_first = !last.read_for.contains(&frames);
+        let is_first = !self.read_for.contains(&frames);
         if is_first {
-            last.read_for.push(frames);
+            self.read_for.push(frames);
         }
         is_first
     }
@@ -127,4 +133,28 @@ pub(crate) fn now() -> model::Timestamp {
         .duration_since(std::time::SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     model::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{BranchId, ModuleId};
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_read_once_for_all_who_share_a_frame() {
+        let key = BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap());
+        let frames = |dialect| FrameKey { dialect, policy_class: 0, with_records: false };
+        let mut last = EventWithSnapshot::default();
+        assert!(last.is_first_to_read(&key, Offset(1), frames(0)));
+        assert!(last.is_first_to_read(&key, Offset(1), frames(1)), "another dialect has its own");
+        assert!(
+            !last.is_first_to_read(&key, Offset(1), frames(0)),
+            "nor is it read again after it"
+        );
+        assert!(
+            last.is_first_to_read(&key, Offset(2), frames(0)),
+            "of the next event none is read"
+        );
+    }
 }
