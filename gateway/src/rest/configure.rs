@@ -124,6 +124,7 @@ async fn add_module(
     let stored = stored_name(&schema_path);
     let catalogue = app.node().catalogue();
     let sent = body.get("schema").filter(|schema| !schema.is_null());
+    // Without one of its own the module follows what is stored under the name of its path.
     let source = match sent {
         Some(schema) => Arc::new(schema.clone()),
         None => catalogue.schemas.get(&stored).cloned().unwrap_or_default(),

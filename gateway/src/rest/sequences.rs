@@ -244,6 +244,7 @@ async fn set(
     }
     let body = body.object()?;
     let mut set_sequence = set_sequence(&path, &body)?;
+    // Worked out before it is submitted: a branch decides without the catalogue.
     let prefix = app.node().catalogue().sequences.prefix(&scope.key.branch);
     if let RuleChange::Set(rule) = set_sequence.rule {
         set_sequence.rule = RuleChange::Set(rule.for_branch(&prefix));
