@@ -75,6 +75,7 @@ pub(crate) async fn serve(
             drop(place);
         });
     }
+    // The listener goes first: who connects now is refused at once, and tries another node.
     drop(connections);
     if tokio::time::timeout(limits.drain_max, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still under way when their time to finish was over");

@@ -373,6 +373,7 @@ impl From<Reject> for ApiError {
             Reject::DedupFull { max_bytes, retry_after_ms } => new(Problem::DedupFull)
                 .retry(Duration::from_millis(retry_after_ms))
                 .details([("maxBytes", max_bytes.into()), ("retryAfterMs", retry_after_ms.into())]),
+            // The caller has nothing to mend: the definition is on its way into the branch.
             Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             Reject::Sequence { .. } => new(Problem::SequenceFailed),
             Reject::Defect => new(Problem::Defect),

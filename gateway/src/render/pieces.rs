@@ -41,6 +41,7 @@ impl Placeholder {
         let marked = modules.iter().map(|module| {
             let tables = module.tables.iter().map(|(name, rows)| {
                 let list = self.list(index, rows);
+                // Also for an empty table: lists are found by their place among all tables.
                 index += 1;
                 (name.clone(), list)
             });

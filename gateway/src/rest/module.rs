@@ -61,7 +61,7 @@ async fn whole(
     answer(&app, snapshot, |snapshot| render::bytes(&Module(snapshot))).await
 }
 
-/// `POST`: what was sent, and the state. CatalogueWriter nothing.
+/// `POST`: what was sent, and the state. Changes nothing.
 async fn echo(
     State(app): State<App>,
     scope: ModuleScope,

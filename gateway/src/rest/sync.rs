@@ -242,6 +242,8 @@ async fn replace(
     known_members::REPLACED.members(&snapshot, validation)?;
     known_members::refuse_other_place(&snapshot, &scope.key, validation)?;
     let Some(tables) = tables(&mut snapshot)? else {
+        // A snapshot without tables would replace nothing; where there are records it is taken for
+        // a mistake.
         return match missing_table(&scope).await? {
             Some(refused) => Err(refused),
             None => unchanged(&scope).await,
@@ -298,6 +300,7 @@ fn command_id(
     IdempotencyKey(otherwise): IdempotencyKey,
 ) -> Result<CommandId, ApiError> {
     let request = short(body, &["mutationId", "requestId"])?;
+    // Shared by all clients: under one id a snapshot is taken once, whoever brings it.
     let session = || format!("sync/{}/{}", key.branch, key.module);
     Ok(request.map_or(otherwise, |request| CommandId { session: session(), request }))
 }

@@ -5,7 +5,7 @@ use model::{BranchKey, BulkOperation, Delta, Event, ModuleChange, ModuleSnapshot
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::wire::cursor::{Batch, WireCursor};
+use crate::wire::cursor::{BatchPart, WireCursor};
 use crate::wire::snapshot::Module;
 
 /// One act on a whole module.
@@ -65,13 +65,14 @@ impl Serialize for ModuleEvent<'_> {
         for (name, value) in change.details.iter() {
             let reset = change.operation == BulkOperation::Reset
                 && matches!(&**name, "snapshot" | "record");
+            // What the frame says of itself must not come a second time out of the details.
             if !own.contains(&&**name) && !reset {
                 map.serialize_entry(&**name, value)?;
             }
         }
         map.serialize_entry("meta", &module_meta(server_id, &delta.key, change))?;
         map.serialize_entry("cursor", &WireCursor::new(delta.incarnation, event.offset))?;
-        if let Some(batch) = Batch::of(event) {
+        if let Some(batch) = BatchPart::of(event) {
             map.serialize_entry("batch", &batch)?;
         }
         map.end()
