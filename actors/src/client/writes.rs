@@ -48,6 +48,9 @@ impl Writes {
     /// `Indeterminate` if it may have been decided; any other error if it was not.
     pub(crate) async fn submit(&self, mut command: Command) -> Result<Outcome, RouteError> {
         let partition = self.catalogue_client.find(&command.key).await?;
+        // The proposer asks again, for the log. Asked here as well because the leader may be of a
+        // build that cannot read the message, and could not say why it refuses.
+        self.catalogue_client.check_level(command.level()).map_err(route_error)?;
         // The cluster's own commands have a session that no client can name.
         if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
             command.id.session.insert(0, '@');

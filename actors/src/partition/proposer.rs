@@ -3,6 +3,7 @@
 //!
 //! Promise: commands enter the log in the order they were handed in. Everything of one proposer
 //! is fenced by one term: once the leader has changed, nothing of it can be taken any more.
+//! Refused: a command of a level that the cluster has not agreed on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -59,6 +60,8 @@ pub(crate) struct Proposal {
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Proposal>,
+    /// Says which level the cluster has agreed on.
+    catalogue: watch::Receiver<Arc<Catalogue>>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -71,24 +74,44 @@ impl Proposer {
         catalogue: watch::Receiver<Arc<Catalogue>>,
     ) -> Self {
         let (queue, incoming) = mpsc::channel(NODE_PERMITS);
-        let work = ProposerTask { group, term, applied, catalogue, stamped: None };
+        let work =
+            ProposerTask { group, term, applied, catalogue: catalogue.clone(), stamped: None };
         let task = tokio::spawn(work.run(incoming));
-        Self { queue, _task: Arc::new(AbortOnDropHandle::new(task)) }
+        Self { queue, catalogue, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
     /// Hands a command in. Never waits: a full queue is answered at once.
     pub(crate) fn enqueue(&self, proposal: Proposal) {
-        let refused = match self.queue.try_send(proposal) {
-            Ok(()) => return,
+        // Here and not when it is stamped: a level never falls, so what may be written now may be
+        // written whenever its turn comes.
+        let checked = self.catalogue.borrow().check_level(proposal.level());
+        let sent = match checked {
+            Ok(()) => self.queue.try_send(proposal),
+            Err(error) => return proposal.refuse(error.into()),
+        };
+        match sent {
+            Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(proposal)) => {
-                (proposal, Refusal::Busy { what: BusyScope::Node })
+                proposal.refuse(Refusal::Busy { what: BusyScope::Node });
             }
             // The term is over and the task with it; the entry was never proposed.
             Err(mpsc::error::TrySendError::Closed(proposal)) => {
-                (proposal, Refusal::NotLeader { hint: None })
+                proposal.refuse(Refusal::NotLeader { hint: None });
             }
-        };
-        if let (Proposal { reply: Some(reply), .. }, refusal) = refused {
+        }
+    }
+}
+
+impl Proposal {
+    /// The highest level that one of its commands needs.
+    fn level(&self) -> u16 {
+        let prerequisites = self.prerequisites.iter().map(Command::level);
+        prerequisites.fold(self.command.level(), u16::max)
+    }
+
+    fn refuse(self, refusal: Refusal) {
+        // Nobody waits for what a leader proposes by itself: it proposes it again.
+        if let Some(reply) = self.reply {
             reply.answer(Err(refusal));
         }
     }
@@ -256,7 +279,7 @@ impl ProposerTask {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
         // What the cluster has agreed on, not what this build knows: a member that is not upgraded
-        // yet must be able to read the entry.
+        // yet must be able to read the entry. No command needs more: `enqueue` has refused those.
         let level = self.catalogue.borrow().writing_level();
         #[cfg(feature = "next-level")]
         let commands = at_next_level(level, commands);
@@ -270,11 +293,11 @@ impl ProposerTask {
     }
 }
 
-/// What only level 2 can say, where the cluster has agreed on it.
+/// What only the next level can say, where the cluster has agreed on it.
 #[cfg(feature = "next-level")]
 fn at_next_level(level: u16, mut commands: Vec<Command>) -> Vec<Command> {
     use model::Request;
-    for command in commands.iter_mut().filter(|_| level >= 2) {
+    for command in commands.iter_mut().filter(|_| level >= model::codec::NEXT_LEVEL) {
         if let Request::Reserve(reserve) = &command.request {
             command.request = Request::ReserveAtNextLevel(reserve.clone());
         }
