@@ -27,8 +27,8 @@ pub(crate) mod machine;
 pub(crate) mod proposer;
 mod transfer;
 
-use activations::{Activations, Admission, BranchHandle};
-use branch::{BranchActor, BranchArguments, Submission};
+use activations::{Activations, Admission, BranchHandle, BranchMessage, Submission};
+use branch::{BranchActor, BranchArguments};
 use machine::{AppliedPartition, PartitionMachine};
 use proposer::{Proposal, Proposer};
 
@@ -158,7 +158,7 @@ impl Actor for PartitionActor {
             #[cfg(test)]
             Message::PanicBranch(key) => {
                 if let Some(actor) = state.arguments.activations.actor(&key) {
-                    let _ = actor.cast(branch::Message::Panic);
+                    let _ = actor.cast(BranchMessage::Panic);
                 }
             }
         }
@@ -332,7 +332,7 @@ impl State {
 fn passivate(activations: &Activations, idle_for: Duration) {
     for actor in activations.idle(idle_for) {
         // One that has ended sleeps already.
-        let _ = actor.cast(branch::Message::Passivate { idle_for });
+        let _ = actor.cast(BranchMessage::Passivate { idle_for });
     }
 }
 

@@ -18,7 +18,7 @@ use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
-use crate::partition::branch::Submission;
+use crate::partition::activations::Submission;
 use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::store::RouteError;
 

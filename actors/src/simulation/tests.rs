@@ -16,7 +16,7 @@ use raft::disk::{CrashKind, DiskFaults};
 
 use super::cluster::SimulatedCluster;
 use super::collect::log_event;
-use super::workload::history_key;
+use super::workload::{catalogue, history_key};
 use super::{SimulationConfig, SimulationReport, run, schedule};
 use crate::Store;
 use crate::testing::wait_until;
@@ -111,7 +111,8 @@ fn a_node_that_starts_on_a_full_disk_serves_once_there_is_room() {
     runtime.block_on(async {
         raft::simulated::begin(1);
         let (sender, _log_failures) = tokio::sync::mpsc::channel(8);
-        let cluster = SimulatedCluster::new(SimulationConfig::new(1, LENGTH), sender).unwrap();
+        let config = SimulationConfig::new(1, LENGTH);
+        let cluster = SimulatedCluster::new(config, catalogue(), sender).unwrap();
         for node in 1..=3 {
             cluster.start(node).await.unwrap();
         }
