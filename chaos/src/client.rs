@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub use rest::RestClient;
 pub use socket::SocketClient;
 
-use history::{BranchKey, Cursor};
+use history::{BranchModule, LogPosition};
 
 /// How long one attempt may take. It is shorter than a node's own deadline, so that clients abandon
 /// some requests that still take effect.
@@ -72,7 +72,7 @@ pub enum AttemptResult {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Acknowledgement {
     /// The cursor of the last event.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<LogPosition>,
     /// The first record after the write; `null` if the response contains none.
     pub record: Value,
 }
@@ -101,13 +101,13 @@ pub async fn get(client: &reqwest::Client, http: &str, path: &str) -> Result<Val
 }
 
 /// The path of a branch:module in the REST API.
-pub(crate) fn module_path(branch_key: &BranchKey) -> String {
+pub(crate) fn module_path(branch_key: &BranchModule) -> String {
     format!("/api/branches/{}/modules/{}", branch_key.branch, branch_key.module)
 }
 
 /// The cursor in a response or frame.
-pub(crate) fn cursor_of(value: &Value) -> Option<Cursor> {
-    Some(Cursor { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
+pub(crate) fn cursor_of(value: &Value) -> Option<LogPosition> {
+    Some(LogPosition { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
 }
 
 /// A mutation as REST and WebSocket take it in a batch.

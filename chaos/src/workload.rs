@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub(crate) use setup::PADDING_FIELD;
 pub use setup::{definition, set_up};
 
-use history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
+use history::{BranchModule, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
 
 /// The module of all branches.
 pub const MODULE: &str = "storm";
@@ -104,7 +104,7 @@ pub struct Recording {
     /// All received messages, in the order of their arrival.
     pub received: Vec<ReceivedMessage>,
     /// Branches that clients created.
-    pub branch_keys: Vec<BranchKey>,
+    pub branch_keys: Vec<BranchModule>,
     /// Responses that no correct store gives: a repeated response unlike the first one, a refusal
     /// for which there is no reason, a defect that the store reports.
     pub impossible_responses: Vec<String>,
@@ -190,13 +190,13 @@ impl WorkloadContext {
 }
 
 /// The branches that exist from the beginning.
-pub fn branch_keys() -> Vec<BranchKey> {
+pub fn branch_keys() -> Vec<BranchModule> {
     (1..=BRANCHES)
-        .map(|number| BranchKey { branch: format!("storm-{number}"), module: MODULE.to_owned() })
+        .map(|number| BranchModule { branch: format!("storm-{number}"), module: MODULE.to_owned() })
         .collect()
 }
 
-/// The sum of all accounts of each branch at the beginning, by [`BranchKey::name`].
+/// The sum of all accounts of each branch at the beginning, by [`BranchModule::name`].
 pub fn deposits() -> BTreeMap<String, i64> {
     branch_keys()
         .iter()

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use history::checker::{all_checkers, fields};
 use history::{
-    Completion, Cursor, History, Invocation, MonotonicTime, Operation, ReplicaStatus, Response,
+    Completion, History, Invocation, LogPosition, MonotonicTime, Operation, ReplicaReading,
+    Response,
 };
 use model::{
     CommandId, Effect, Event, EventChange, Hash, Object, Offset, Origin, RecordChange, RecordKey,
@@ -164,7 +165,7 @@ fn log(ids: &[&str]) -> Vec<Event> {
 }
 
 fn ticket(id: &str, sequence: u64, invoked: u64) -> Operation {
-    let cursor = Some(Cursor { epoch: 1, sequence });
+    let cursor = Some(LogPosition { epoch: 1, sequence });
     let return_value = history::ReturnValue::Number(sequence);
     Operation {
         id: id.to_owned(),
@@ -191,9 +192,9 @@ fn violated(operations: Vec<Operation>, logs: Vec<Vec<Event>>) -> Vec<&'static s
     verdicts.filter(|verdict| !verdict.holds()).map(|verdict| verdict.property).collect()
 }
 
-fn replica(node: u64) -> ReplicaStatus {
+fn replica(node: u64) -> ReplicaReading {
     let state_hash = "x".to_owned();
-    ReplicaStatus { node, partition: 1, applied: 9, state_hash, broken_chain: None }
+    ReplicaReading { node, partition: 1, applied: 9, state_hash, broken_chain: None }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{
     ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
     mutation_json, record_json,
 };
-use history::{BranchKey, Cursor};
+use history::{BranchModule, LogPosition};
 
 /// A client of all nodes; it keeps its connections.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl RestClient {
     pub async fn send(
         &self,
         node: &str,
-        branch_key: &BranchKey,
+        branch_key: &BranchModule,
         key: &str,
         request: &Request,
     ) -> AttemptResult {
@@ -87,7 +87,7 @@ impl RestClient {
         let status = response.status().as_u16();
         let cursor = response.headers().get("x-mishkah-cursor").and_then(|value| {
             let (epoch, sequence) = value.to_str().ok()?.split_once('.')?;
-            Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
+            Some(LogPosition { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
         // Without its body a response has neither code nor cursor: the result is unknown then,
         // whatever the status says.
@@ -110,7 +110,7 @@ fn method(mutation: &Mutation) -> &'static str {
 }
 
 /// What a response means.
-fn interpret(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
+fn interpret(status: u16, cursor: Option<LogPosition>, text: &str) -> AttemptResult {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,
         Err(error) => return AttemptResult::Unknown(format!("{status} without JSON: {error}")),

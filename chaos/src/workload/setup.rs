@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{MODULE, branch_keys};
 use crate::client::{AttemptResult, Mutation, Request, RestClient};
-use history::{BranchKey, NodeId};
+use history::{BranchModule, NodeId};
 
 /// How many accounts a branch has.
 pub(super) const ACCOUNTS_PER_BRANCH: i64 = 6;
@@ -111,7 +111,7 @@ async fn post_until_accepted(
 async fn insert_initial_records(
     rest: &RestClient,
     http: &str,
-    branch_key: &BranchKey,
+    branch_key: &BranchModule,
 ) -> Result<()> {
     let insert = |table, record| Mutation { action: "insert", table, record, expected: None };
     let mut mutations: Vec<Mutation> = (0..ACCOUNTS_PER_BRANCH)

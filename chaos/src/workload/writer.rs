@@ -16,7 +16,7 @@ use super::{MODULE, WorkloadContext, branch_keys, invocations, setup};
 use crate::client::{AttemptResult, Request, RestClient, SocketClient};
 use crate::rng::Rng;
 use history::{
-    Attempt, BranchKey, Completion, Cursor, Invocation, NodeId, Operation, Response, ReturnValue,
+    Attempt, BranchModule, Completion, LogPosition, Invocation, NodeId, Operation, Response, ReturnValue,
 };
 
 /// How many attempts without a clear response an operation may have before it counts as unknown.
@@ -43,10 +43,10 @@ pub(super) struct Writer {
     number: u32,
     rng: Rng,
     rest: RestClient,
-    branch_key: BranchKey,
+    branch_key: BranchModule,
     uses_socket: bool,
     socket: Option<SocketClient>,
-    cursor: Option<Cursor>,
+    cursor: Option<LogPosition>,
     /// The node that the next attempt must not use.
     avoided_node: Option<NodeId>,
     operation_count: u64,
@@ -170,7 +170,7 @@ impl Writer {
 
     async fn new_branch(&mut self) {
         let number = self.context.next_unique();
-        let branch_key = BranchKey { branch: format!("new-{number}"), module: MODULE.to_owned() };
+        let branch_key = BranchModule { branch: format!("new-{number}"), module: MODULE.to_owned() };
         let body = json!({"id": branch_key.branch, "modules": [MODULE]});
         let node = self.choose_node();
         let result = self.rest.call(
