@@ -29,7 +29,7 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{CallResult, Calls, PeerCallError};
-use super::frame::{CallFailure, FrameKind, HEADER_BYTES, PeerFrame};
+use super::frame::{CallFailure, PeerFrameKind, HEADER_BYTES, PeerFrame};
 use super::hello::ConnectionClass;
 use super::priority_queues::{Outgoing, PriorityQueues, QueueError};
 use super::serve::{AnswerGuard, Inboxes};
@@ -165,13 +165,13 @@ impl Connection {
             ConnectionClass::Control => Priority::Urgent,
             ConnectionClass::Bulk => Priority::Bulk,
         };
-        let _ = self.priority_queues.put(Outgoing::new(FrameKind::Ping, priority, 0, Bytes::new()));
+        let _ = self.priority_queues.put(Outgoing::new(PeerFrameKind::Ping, priority, 0, Bytes::new()));
     }
 
     /// Sends a call and waits for its end.
     pub(super) async fn call(
         &self,
-        kind: FrameKind,
+        kind: PeerFrameKind,
         priority: Priority,
         payload: Bytes,
         timeout: Duration,
@@ -191,7 +191,7 @@ impl Connection {
     /// Sends a message without an answer.
     pub(super) fn cast(&self, priority: Priority, payload: Bytes) -> Result<(), PeerCallError> {
         check_size(priority, payload.len())?;
-        self.put(Outgoing::new(FrameKind::Cast, priority, self.calls.next_id(), payload))
+        self.put(Outgoing::new(PeerFrameKind::Cast, priority, self.calls.next_id(), payload))
     }
 
     fn put(&self, message: Outgoing) -> Result<(), PeerCallError> {
@@ -224,7 +224,7 @@ impl Connection {
         // so; only what is left after that may have been executed. Closed queues take nothing more,
         // so no call slips in between.
         for unsent in self.priority_queues.close() {
-            if matches!(unsent.kind, FrameKind::RaftCall | FrameKind::ActorCall) {
+            if matches!(unsent.kind, PeerFrameKind::RaftCall | PeerFrameKind::ActorCall) {
                 let reason = format!("the connection broke before it was sent: {ended}");
                 self.calls.end(unsent.id, Err(PeerCallError::NotSent(reason)));
             }
@@ -285,7 +285,7 @@ impl Connection {
             };
             // The caller waits as long as pieces come: a large answer takes longer than the
             // deadline its call was given, which nobody could know.
-            if frame.more && frame.kind == FrameKind::Answer {
+            if frame.more && frame.kind == PeerFrameKind::Answer {
                 self.calls.progress(frame.id, Instant::now());
             }
             match unfinished.add(frame) {
@@ -307,27 +307,27 @@ impl Connection {
         inboxes: &Inboxes,
     ) -> Option<BoxFuture<'static, ()>> {
         match frame.kind {
-            FrameKind::Ping => {
-                let pong = Outgoing::new(FrameKind::Pong, frame.priority, 0, Bytes::new());
+            PeerFrameKind::Ping => {
+                let pong = Outgoing::new(PeerFrameKind::Pong, frame.priority, 0, Bytes::new());
                 let _ = self.priority_queues.put(pong);
                 None
             }
-            FrameKind::Pong => None,
-            FrameKind::Answer => {
+            PeerFrameKind::Pong => None,
+            PeerFrameKind::Answer => {
                 self.calls.end(frame.id, Ok(frame.payload));
                 None
             }
-            FrameKind::Failed => {
+            PeerFrameKind::Failed => {
                 let failure = CallFailure::from_payload(&frame.payload);
                 self.calls.end(frame.id, Err(failure.into()));
                 None
             }
-            FrameKind::Cast => {
+            PeerFrameKind::Cast => {
                 inboxes.cast(self.peer, frame.payload);
                 None
             }
-            FrameKind::RaftCall | FrameKind::ActorCall => inboxes.answer(self, frame),
-            FrameKind::Unknown(_) => {
+            PeerFrameKind::RaftCall | PeerFrameKind::ActorCall => inboxes.answer(self, frame),
+            PeerFrameKind::Unknown(_) => {
                 AnswerGuard::refuse(self, &frame, CallFailure::Unsupported);
                 None
             }
@@ -394,7 +394,7 @@ impl PartialMessages {
         }
         // Both sides number their calls from 1, so an answer's id may also be the id of a call that
         // the peer makes: the direction is part of the name.
-        let direction = u8::from(matches!(frame.kind, FrameKind::Answer | FrameKind::Failed));
+        let direction = u8::from(matches!(frame.kind, PeerFrameKind::Answer | PeerFrameKind::Failed));
         let name = (direction, frame.id);
         if frame.more {
             let message = self.messages.entry(name).or_default();

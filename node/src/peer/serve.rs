@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::RaftInbox;
 use super::connection::Connection;
-use super::frame::{CallFailure, FrameKind, PeerFrame};
+use super::frame::{CallFailure, PeerFrameKind, PeerFrame};
 use super::priority_queues::Outgoing;
 use crate::limits::{ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, LARGE_ANSWER_BYTES};
 
@@ -72,7 +72,7 @@ impl Inboxes {
         connection: &Arc<Connection>,
         frame: PeerFrame,
     ) -> Option<BoxFuture<'static, ()>> {
-        let is_raft = frame.kind == FrameKind::RaftCall;
+        let is_raft = frame.kind == PeerFrameKind::RaftCall;
         let permits = if is_raft { &connection.raft_permits } else { &connection.actor_permits };
         if frame.remaining_ms == 0 {
             AnswerGuard::refuse(connection, &frame, CallFailure::Expired);
@@ -118,7 +118,7 @@ impl Inboxes {
     /// The work a call asks for, not begun yet; `None` where nobody is there for it.
     fn begin(&self, from: NodeId, call: &PeerFrame) -> Option<BoxFuture<'static, Bytes>> {
         let payload = call.payload.clone();
-        if call.kind == FrameKind::RaftCall {
+        if call.kind == PeerFrameKind::RaftCall {
             let raft = self.raft.read().clone()?;
             return Some(Box::pin(async move { raft.handle(from, payload).await }));
         }
@@ -151,10 +151,10 @@ impl AnswerGuard {
     /// it.
     async fn answer(mut self, payload: Bytes, deadline: Instant) {
         if payload.len() > ANSWER_BYTES_MAX {
-            return self.send(FrameKind::Failed, CallFailure::TooLarge.to_payload(), None);
+            return self.send(PeerFrameKind::Failed, CallFailure::TooLarge.to_payload(), None);
         }
         if payload.len() <= LARGE_ANSWER_BYTES {
-            return self.send(FrameKind::Answer, payload, None);
+            return self.send(PeerFrameKind::Answer, payload, None);
         }
         let units = payload.len().div_ceil(BUDGET_UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
@@ -162,16 +162,16 @@ impl AnswerGuard {
         match tokio::time::timeout_at(deadline, budget).await {
             Ok(Ok(budget)) => {
                 self.priority = Priority::Bulk;
-                self.send(FrameKind::Answer, payload, Some(budget));
+                self.send(PeerFrameKind::Answer, payload, Some(budget));
             }
             // Nobody waits for it any more.
             Ok(Err(_)) | Err(_) => {
-                self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None)
+                self.send(PeerFrameKind::Failed, CallFailure::Dropped.to_payload(), None)
             }
         }
     }
 
-    fn send(&mut self, kind: FrameKind, payload: Bytes, budget: Option<OwnedSemaphorePermit>) {
+    fn send(&mut self, kind: PeerFrameKind, payload: Bytes, budget: Option<OwnedSemaphorePermit>) {
         let permit = self.permit.take();
         let new = Outgoing::new(kind, self.priority, self.id, payload);
         let message = Outgoing { permit, budget, ..new };
@@ -185,7 +185,7 @@ impl AnswerGuard {
             return;
         }
         let priority = answer_priority(call.priority);
-        let message = Outgoing::new(FrameKind::Failed, priority, call.id, failure.to_payload());
+        let message = Outgoing::new(PeerFrameKind::Failed, priority, call.id, failure.to_payload());
         let _ = connection.priority_queues.put(message);
     }
 }
@@ -193,7 +193,7 @@ impl AnswerGuard {
 impl Drop for AnswerGuard {
     fn drop(&mut self) {
         if self.permit.is_some() {
-            self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None);
+            self.send(PeerFrameKind::Failed, CallFailure::Dropped.to_payload(), None);
         }
     }
 }
