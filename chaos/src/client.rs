@@ -26,7 +26,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change to one record.
 #[derive(Debug, Clone)]
-pub struct Mutation {
+pub struct RecordWrite {
     /// `insert`, `merge` or `save`.
     pub action: &'static str,
     /// The table.
@@ -39,9 +39,9 @@ pub struct Mutation {
 
 /// A request to a branch.
 #[derive(Debug, Clone)]
-pub enum Request {
+pub enum ClientRequest {
     /// Changes; several of them are one batch: all or none.
-    Write(Vec<Mutation>),
+    Write(Vec<RecordWrite>),
     /// A linearizable query for the rows whose fields have these values.
     Query {
         /// The table.
@@ -111,7 +111,7 @@ pub(crate) fn cursor_of(value: &Value) -> Option<LogPosition> {
 }
 
 /// A mutation as REST and WebSocket take it in a batch.
-fn mutation_json(mutation: &Mutation) -> Value {
+fn mutation_json(mutation: &RecordWrite) -> Value {
     let mut json = json!({
         "action": format!("module:{}", mutation.action),
         "table": mutation.table,
@@ -126,7 +126,7 @@ fn mutation_json(mutation: &Mutation) -> Value {
 }
 
 /// The record of a single mutation, which carries the expected version itself.
-fn record_json(mutation: &Mutation) -> Value {
+fn record_json(mutation: &RecordWrite) -> Value {
     let mut record = mutation.record.clone();
     if let Some(expected) = mutation.expected {
         record["version"] = expected.into();

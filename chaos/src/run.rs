@@ -21,7 +21,7 @@ use crate::failure::{FailureKind, RunFailure};
 use crate::nemesis::{self, FaultKind, FaultTarget, InjectedFault};
 use crate::probe::DiskProbe;
 use crate::rng::Rng;
-use crate::workload::{self, Counts, Recording, RunningWorkload, WorkloadConfig};
+use crate::workload::{self, OperationCounts, Recording, RunningWorkload, WorkloadConfig};
 use history::checker::{self, Verdict};
 use history::{BranchModule, DiskStall, Fault, History, MonotonicTime, NodeId};
 
@@ -88,7 +88,7 @@ pub struct RunResult {
 pub struct Figures {
     /// What the clients counted.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: OperationCounts,
     /// Seconds from the first write to the last.
     pub seconds: u64,
     /// Processor time of all nodes, in milliseconds.
@@ -107,7 +107,7 @@ pub struct Progress<'a> {
     /// The fault in effect, or `calm`.
     pub activity: &'a str,
     /// What the clients counted so far.
-    pub counts: Counts,
+    pub counts: OperationCounts,
 }
 
 /// Runs a cluster under a workload and faults, and checks the history.

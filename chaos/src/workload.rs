@@ -65,7 +65,7 @@ pub(crate) struct WorkloadContext {
 
 /// What the clients counted.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Counts {
+pub struct OperationCounts {
     /// Writes acknowledged.
     #[serde(rename = "acked")]
     pub acknowledged: u64,
@@ -82,7 +82,7 @@ pub struct Counts {
     pub received: u64,
 }
 
-impl Counts {
+impl OperationCounts {
     fn add(&mut self, op: &Operation) {
         let counted = match op.completion {
             Completion::Ok(_) if op.invocation.is_read() => &mut self.read,
@@ -98,7 +98,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub struct Recording {
     /// How many of each.
-    pub counts: Counts,
+    pub counts: OperationCounts,
     /// All operations, in the order of their completion.
     pub operations: Vec<Operation>,
     /// All received messages, in the order of their arrival.
@@ -141,7 +141,7 @@ pub fn start(config: WorkloadConfig, started: Instant) -> Result<RunningWorkload
 
 impl RunningWorkload {
     /// What the clients counted so far.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> OperationCounts {
         self.context.recording().counts
     }
 

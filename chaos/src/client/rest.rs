@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, ClientRequest, cursor_of, module_path,
     mutation_json, record_json,
 };
 use history::{BranchModule, LogPosition};
@@ -32,11 +32,11 @@ impl RestClient {
         node: &str,
         branch_key: &BranchModule,
         key: &str,
-        request: &Request,
+        request: &ClientRequest,
     ) -> AttemptResult {
         let module = module_path(branch_key);
         let (method, path, body) = match request {
-            Request::Write(mutations) => match mutations.as_slice() {
+            ClientRequest::Write(mutations) => match mutations.as_slice() {
                 [mutation] => {
                     let path = format!("{module}/tables/{}", mutation.table);
                     (method(mutation), path, json!({"record": record_json(mutation)}))
@@ -46,7 +46,7 @@ impl RestClient {
                     ("POST", format!("{module}/batch"), json!({"verbs": mutations}))
                 }
             },
-            Request::Query { table, filter } => (
+            ClientRequest::Query { table, filter } => (
                 "POST",
                 "/api/query/module".to_owned(),
                 json!({"branchId": branch_key.branch, "moduleId": branch_key.module, "table": table,
@@ -101,7 +101,7 @@ impl RestClient {
     }
 }
 
-fn method(mutation: &Mutation) -> &'static str {
+fn method(mutation: &RecordWrite) -> &'static str {
     match mutation.action {
         "insert" => "POST",
         "merge" => "PATCH",

@@ -12,20 +12,20 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, cursor_of, mutation_json};
+use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, cursor_of, mutation_json};
 use history::{BranchModule, LogPosition, NodeId};
 
 /// The receive buffer of a slow reader, in bytes.
 const SLOW_READER_BUFFER_BYTES: u32 = 4096;
 
-type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type ClientStream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A session at one node.
 #[derive(Debug)]
 pub struct SocketClient {
     /// The node of the session.
     pub node: NodeId,
-    stream: WebSocket,
+    stream: ClientStream,
 }
 
 impl SocketClient {
@@ -113,7 +113,7 @@ impl SocketClient {
         &mut self,
         branch_key: &BranchModule,
         id: &str,
-        mutations: &[Mutation],
+        mutations: &[RecordWrite],
         cursor: &mut Option<LogPosition>,
     ) -> AttemptResult {
         // Unknown, not unavailable: a part of the frame may have reached the node.
@@ -137,7 +137,7 @@ impl SocketClient {
 }
 
 /// The frame of a write.
-fn frame(branch_key: &BranchModule, id: &str, mutations: &[Mutation]) -> Value {
+fn frame(branch_key: &BranchModule, id: &str, mutations: &[RecordWrite]) -> Value {
     match mutations {
         [mutation] => {
             let mut frame = json!({
