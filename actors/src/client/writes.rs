@@ -106,7 +106,7 @@ impl LeaderRequest for SubmitRequest<'_> {
     fn message(&self) -> (Priority, Bytes) {
         let encoded = || encode(&PeerRequest::Submit(self.command.clone()));
         let message = offload(rough_bytes(&self.command), encoded);
-        (lane_of(&self.command, message.len()), message)
+        (priority_of(&self.command, message.len()), message)
     }
 
     fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Outcome> {
@@ -118,9 +118,9 @@ impl LeaderRequest for SubmitRequest<'_> {
     }
 }
 
-/// The lane of a command on its way to its leader: large ones, and those whose answer may be
+/// The priority of a command on its way to its leader: large ones, and those whose answer may be
 /// large, go with the bulk.
-fn lane_of(command: &Command, bytes: usize) -> Priority {
+fn priority_of(command: &Command, bytes: usize) -> Priority {
     let is_bulk_operation = matches!(
         command.request,
         Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_)

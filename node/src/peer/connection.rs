@@ -343,7 +343,7 @@ fn check_size(priority: Priority, bytes: usize) -> Result<(), PeerCallError> {
         Priority::Bulk => BULK_MESSAGE_BYTES_MAX,
     };
     if bytes > most {
-        let reason = format!("a message of {bytes} bytes is larger than its lane's {most}");
+        let reason = format!("a message of {bytes} bytes is larger than the {most} of its priority");
         return Err(PeerCallError::NotSent(reason));
     }
     Ok(())

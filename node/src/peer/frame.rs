@@ -1,7 +1,7 @@
 //! Frame: the unit of the peer link: a length, a header of sixteen bytes, a payload.
 //!
 //! ```text
-//!   u32 length of what follows | u8 kind | u8 flags | u8 lane | u8 0 | u64 id
+//!   u32 length of what follows | u8 kind | u8 flags | u8 priority | u8 0 | u64 id
 //!       | u32 remaining ms | payload
 //! ```
 //!
@@ -132,7 +132,7 @@ pub(super) enum FrameError {
     #[error("a frame of {0} bytes is shorter than its header")]
     Short(usize),
     /// There is no such priority.
-    #[error("a frame in lane {0}, which does not exist")]
+    #[error("a frame of priority {0}, which does not exist")]
     Priority(u8),
 }
 
