@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::level_gate::LevelGate;
 use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
 use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, Refusal};
@@ -63,6 +64,7 @@ pub(crate) struct PartitionArguments {
     pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) levels: LevelGate,
     pub(crate) liveness: Arc<PeerLiveness>,
     pub(crate) activations: Activations,
 }
@@ -287,7 +289,7 @@ impl State {
                 self.arguments.group.clone(),
                 term,
                 applied,
-                self.arguments.catalogue.clone(),
+                self.arguments.levels.clone(),
             );
             self.leadership = Some(Leadership { term, proposer });
             self.define_configured();

@@ -183,7 +183,9 @@ impl Cluster {
     pub(crate) fn leader_of(&self, branch: &str) -> usize {
         let store = self.store(0);
         let partition = store.0.catalogue_client.locate(&key(branch)).unwrap();
-        self.place_of(store.0.leaders.leader_of(partition.into()).expect("somebody leads"))
+        self.place_of(
+            store.0.follows.upstream.leaders.leader_of(partition.into()).expect("somebody leads"),
+        )
     }
 
     /// Where a node stands among the nodes.

@@ -396,7 +396,7 @@ async fn the_last_post_outlives_the_owner_of_its_topic() {
     let store = cluster.store(0);
     store.publish(post("t", 1)).await.unwrap();
     let partition = model::cluster::partition_of_topic("t", store.catalogue().partitions);
-    let owner = store.0.leaders.leader_of(partition.into()).unwrap();
+    let owner = store.0.follows.upstream.leaders.leader_of(partition.into()).unwrap();
     let place = cluster.place_of(owner);
     cluster.kill(place).await;
     for place in 0..2 {

@@ -7,6 +7,7 @@
 use crate::cluster::CatalogueChange;
 use crate::codec::FIRST_LEVEL;
 use crate::command::{Command, Mutation, Precondition, Request, Transaction};
+use crate::procedure::Procedures;
 
 /// What is to be written needs a level that the cluster has not agreed on. Nothing was done, and
 /// asking again helps only once an operator has finished the upgrade.
@@ -23,14 +24,15 @@ pub struct LevelNotAgreed {
 }
 
 impl Command {
-    /// The level from which on every build reads this command and decides it in the same way.
-    pub fn level(&self) -> u16 {
+    /// The level from which on every build reads this command and decides it in the same way, by
+    /// the procedures that this build knows.
+    pub fn level(&self, procedures: &Procedures) -> u16 {
         match &self.request {
             Request::Transaction(transaction) => transaction_level(transaction),
+            Request::Call(call) => procedures.level(call),
             Request::Define(_)
             | Request::Seed(_)
             | Request::Reserve(_)
-            | Request::Call(_)
             | Request::Purge(_)
             | Request::Restore(_)
             | Request::Reset(_)

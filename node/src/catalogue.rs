@@ -99,11 +99,15 @@ pub fn load(source: &CatalogueSource) -> Result<LoadedCatalogue, CatalogueSource
 }
 
 fn read(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Original, CatalogueSourceError> {
-    Original::read(files).map_err(|source| CatalogueSourceError::Bad { dir: dir.to_owned(), source })
+    Original::read(files)
+        .map_err(|source| CatalogueSourceError::Bad { dir: dir.to_owned(), source })
 }
 
 /// The directory's configuration files by relative path.
-fn collect(dir: &Path, seeds_only: bool) -> Result<BTreeMap<String, Vec<u8>>, CatalogueSourceError> {
+fn collect(
+    dir: &Path,
+    seeds_only: bool,
+) -> Result<BTreeMap<String, Vec<u8>>, CatalogueSourceError> {
     let mut paths = Vec::new();
     walk(dir, "", 0, &mut paths)?;
     let live = live_data(&paths);
@@ -148,7 +152,8 @@ fn walk(
         .map_err(unreadable)?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        let too_much = |problem: String| CatalogueSourceError::TooMuch { path: entry.path(), problem };
+        let too_much =
+            |problem: String| CatalogueSourceError::TooMuch { path: entry.path(), problem };
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
             continue; // The original never wrote a name that is no text.
         };

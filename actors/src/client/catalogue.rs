@@ -92,11 +92,6 @@ impl CatalogueClient {
         }
     }
 
-    /// Whether what needs this level may be written and sent now.
-    pub(crate) fn check_level(&self, needed: u16) -> Result<(), Refusal> {
-        Ok(self.catalogue.borrow().check_level(needed)?)
-    }
-
     /// Brings the copy here up to now. Group 0 is asked one at a time, and who came before it was
     /// asked has that round's answer, a refusal too: nobody waits for more than two rounds, however
     /// many ask and however long group 0 is silent.
@@ -188,8 +183,9 @@ impl CatalogueClient {
         &self,
         entry: &CatalogueEntry,
     ) -> Result<Result<(), CatalogueError>, Refusal> {
-        self.check_level(entry.change.level())?;
-        let level = self.catalogue.borrow().writing_level();
+        let catalogue = Arc::clone(&self.catalogue.borrow());
+        catalogue.check_level(entry.change.level())?;
+        let level = catalogue.writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
         Ok(proposed.map_err(|_| Refusal::Indeterminate)??.response)

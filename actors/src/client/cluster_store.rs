@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::client::{CatalogueClient, LeaderClient, LocalPartitions, Reads, Writes, read_error};
 use crate::follow::{FeedServer, Feeds, Follows, UpstreamContext};
+use crate::level_gate::LevelGate;
 use crate::liveness::PeerLiveness;
 use crate::message::{PeerCast, encode};
 use crate::partition;
@@ -43,9 +44,6 @@ pub(crate) struct Inner {
     pub(crate) follows: Follows,
     pub(crate) topics: Topics,
     pub(crate) reporter: StatusReporter,
-    /// For tests: they ask who leads.
-    #[cfg(test)]
-    pub(crate) leaders: LeaderClient,
 }
 
 impl Store for ClusterStore {
@@ -137,6 +135,7 @@ impl ClusterStore {
         let StatusReporter {
             node, catalogue, partitions, peers, liveness, catalogue_client, ..
         } = reporter.clone();
+        let levels = LevelGate::new(catalogue.clone(), procedures.clone());
         let reads = Reads::new(
             leaders.clone(),
             catalogue_client.clone(),
@@ -160,7 +159,7 @@ impl ClusterStore {
             Arc::clone(&peers),
             Arc::clone(&liveness),
         );
-        let writes = Writes::new(leaders.clone(), catalogue_client.clone(), partitions.clone());
+        let writes = Writes::new(leaders, catalogue_client.clone(), partitions.clone(), levels);
         Self(Arc::new(Inner {
             node,
             catalogue,
@@ -173,8 +172,6 @@ impl ClusterStore {
             follows,
             topics,
             reporter,
-            #[cfg(test)]
-            leaders,
         }))
     }
 

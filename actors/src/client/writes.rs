@@ -14,6 +14,7 @@ use crate::client::CatalogueClient;
 use crate::client::LocalPartitions;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
 use crate::client::route_error;
+use crate::level_gate::LevelGate;
 use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
@@ -28,6 +29,7 @@ pub(crate) struct Writes {
     leaders: LeaderClient,
     catalogue_client: CatalogueClient,
     partitions: LocalPartitions,
+    levels: LevelGate,
     /// Bounds the commands that wait on this node.
     permits: Arc<Semaphore>,
 }
@@ -37,9 +39,10 @@ impl Writes {
         leaders: LeaderClient,
         catalogue_client: CatalogueClient,
         partitions: LocalPartitions,
+        levels: LevelGate,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(NODE_PERMITS));
-        Self { leaders, catalogue_client, partitions, permits }
+        Self { leaders, catalogue_client, partitions, levels, permits }
     }
 
     /// Has a command decided, once, within `REQUEST_DEADLINE`.
@@ -50,7 +53,7 @@ impl Writes {
         let partition = self.catalogue_client.find(&command.key).await?;
         // The proposer asks again, for the log. Asked here as well because the leader may be of a
         // build that cannot read the message, and could not say why it refuses.
-        self.catalogue_client.check_level(command.level()).map_err(route_error)?;
+        self.levels.check(&command).map_err(route_error)?;
         // The cluster's own commands have a session that no client can name.
         if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
             command.id.session.insert(0, '@');

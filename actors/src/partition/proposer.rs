@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
-use model::{AppliedCommand, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
+use model::{AppliedCommand, Batch, Command, Outcome, Reject, Timestamp};
 use raft::{ProposeError, TypedGroup};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::{AppliedPartition, PartitionMachine};
+use crate::level_gate::LevelGate;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
 use crate::message::{BusyScope, Refusal};
 use crate::offload::offload;
@@ -60,8 +61,7 @@ pub(crate) struct Proposal {
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Proposal>,
-    /// Says which level the cluster has agreed on.
-    catalogue: watch::Receiver<Arc<Catalogue>>,
+    levels: LevelGate,
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -71,25 +71,22 @@ impl Proposer {
         group: TypedGroup<PartitionMachine>,
         term: u64,
         applied: Arc<AppliedPartition>,
-        catalogue: watch::Receiver<Arc<Catalogue>>,
+        levels: LevelGate,
     ) -> Self {
         let (queue, incoming) = mpsc::channel(NODE_PERMITS);
-        let work =
-            ProposerTask { group, term, applied, catalogue: catalogue.clone(), stamped: None };
+        let work = ProposerTask { group, term, applied, levels: levels.clone(), stamped: None };
         let task = tokio::spawn(work.run(incoming));
-        Self { queue, catalogue, _task: Arc::new(AbortOnDropHandle::new(task)) }
+        Self { queue, levels, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
     /// Hands a command in. Never waits: a full queue is answered at once.
     pub(crate) fn enqueue(&self, proposal: Proposal) {
-        // Here and not when it is stamped: a level never falls, so what may be written now may be
-        // written whenever its turn comes.
-        let checked = self.catalogue.borrow().check_level(proposal.level());
-        let sent = match checked {
-            Ok(()) => self.queue.try_send(proposal),
-            Err(error) => return proposal.refuse(error.into()),
-        };
-        match sent {
+        // Here and not when it is stamped: what may be written now may be written when its turn
+        // comes.
+        if let Err(refusal) = proposal.check(&self.levels) {
+            return proposal.refuse(refusal);
+        }
+        match self.queue.try_send(proposal) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(proposal)) => {
                 proposal.refuse(Refusal::Busy { what: BusyScope::Node });
@@ -103,10 +100,10 @@ impl Proposer {
 }
 
 impl Proposal {
-    /// The highest level that one of its commands needs.
-    fn level(&self) -> u16 {
-        let prerequisites = self.prerequisites.iter().map(Command::level);
-        prerequisites.fold(self.command.level(), u16::max)
+    /// Whether all of it may be written now.
+    fn check(&self, levels: &LevelGate) -> Result<(), Refusal> {
+        let mut commands = self.prerequisites.iter().chain([&self.command]);
+        commands.try_for_each(|command| levels.check(command))
     }
 
     fn refuse(self, refusal: Refusal) {
@@ -121,8 +118,7 @@ struct ProposerTask {
     group: TypedGroup<PartitionMachine>,
     term: u64,
     applied: Arc<AppliedPartition>,
-    /// Says which level the cluster has agreed on.
-    catalogue: watch::Receiver<Arc<Catalogue>>,
+    levels: LevelGate,
     /// When the last batch was stamped, on the monotonic clock.
     stamped: Option<Instant>,
 }
@@ -278,9 +274,8 @@ impl ProposerTask {
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
-        // What the cluster has agreed on, not what this build knows: a member that is not upgraded
-        // yet must be able to read the entry. No command needs more: `enqueue` has refused those.
-        let level = self.catalogue.borrow().writing_level();
+        // No command needs more: `enqueue` has refused those.
+        let level = self.levels.writing_level();
         #[cfg(feature = "next-level")]
         let commands = at_next_level(level, commands);
         Batch {

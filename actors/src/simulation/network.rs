@@ -158,7 +158,11 @@ impl SimulatedNetwork {
         if let Some(since) = state.cut.get(&(from, to)) {
             let fresh = since.elapsed() < CUT_NOTICED;
             state.lost += 1;
-            return if fresh { MessageFate::Dropped } else { MessageFate::Refused("the link is broken") };
+            return if fresh {
+                MessageFate::Dropped
+            } else {
+                MessageFate::Refused("the link is broken")
+            };
         }
         if !state.handlers.contains_key(&to) {
             return MessageFate::Refused("it does not run");

@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, ClientRequest, cursor_of, module_path,
-    mutation_json, record_json,
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, ClientRequest, RecordWrite, cursor_of,
+    module_path, mutation_json, record_json,
 };
 use history::{BranchModule, LogPosition};
 

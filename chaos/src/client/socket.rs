@@ -12,7 +12,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, cursor_of, mutation_json};
+use super::{
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, cursor_of, mutation_json,
+};
 use history::{BranchModule, LogPosition, NodeId};
 
 /// The receive buffer of a slow reader, in bytes.

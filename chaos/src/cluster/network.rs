@@ -97,8 +97,14 @@ impl TestNetwork {
     pub fn set(&self, from: NodeId, to: NodeId, link: LinkQuality) -> Result<()> {
         let port = |node: NodeId| usize::try_from(node - 1).context("a node has a small number");
         let first = (port(from)? * PORTS_MAX + port(to)?) * NUMBERS_PER_LINK;
-        let LinkQuality { loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port } =
-            link;
+        let LinkQuality {
+            loss_ppm,
+            delay_us,
+            jitter_us,
+            duplicate_ppm,
+            bytes_per_second,
+            closed_port,
+        } = link;
         // In the order of `struct link` in `native/tool.c`.
         let numbers = [loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port];
         for (offset, number) in numbers.into_iter().enumerate() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::records::{ACCOUNTS_TABLE, QueryRows, list_parts};
 use super::setup::{PADDING_BYTES, PADDING_FIELD};
-use crate::client::{Acknowledgement, RecordWrite, ClientRequest};
+use crate::client::{Acknowledgement, ClientRequest, RecordWrite};
 use history::{Invocation, Response, ReturnValue};
 
 /// The request of an invocation. `rows` is what the client has read before, if the request changes
@@ -45,9 +45,10 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> Cl
                 })
                 .collect(),
         ),
-        Invocation::ReadLists => {
-            ClientRequest::Query { table: "elements", filter: json!({"generation": rows.generation}) }
-        }
+        Invocation::ReadLists => ClientRequest::Query {
+            table: "elements",
+            filter: json!({"generation": rows.generation}),
+        },
         Invocation::Transfer { from, to, amount } => {
             let change_balance = |account: &str, by: i64| {
                 let (balance, version) = rows.number(account, "balance");
@@ -56,7 +57,9 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> Cl
             };
             ClientRequest::Write(vec![change_balance(from, -amount), change_balance(to, *amount)])
         }
-        Invocation::ReadBalances => ClientRequest::Query { table: ACCOUNTS_TABLE, filter: json!([]) },
+        Invocation::ReadBalances => {
+            ClientRequest::Query { table: ACCOUNTS_TABLE, filter: json!([]) }
+        }
         Invocation::Ticket => write("insert", "tickets", json!({"id": id}), None),
         Invocation::Increment { key, expected, value } => {
             write("merge", "counters", json!({"id": key, "value": value}), Some(*expected))

@@ -16,7 +16,8 @@ use super::{MODULE, WorkloadContext, branch_keys, invocations, setup};
 use crate::client::{AttemptResult, ClientRequest, RestClient, SocketClient};
 use crate::rng::Rng;
 use history::{
-    Attempt, BranchModule, Completion, LogPosition, Invocation, NodeId, Operation, Response, ReturnValue,
+    Attempt, BranchModule, Completion, Invocation, LogPosition, NodeId, Operation, Response,
+    ReturnValue,
 };
 
 /// How many attempts without a clear response an operation may have before it counts as unknown.
@@ -113,7 +114,8 @@ impl Writer {
     async fn register(&mut self) {
         let number = self.rng.between(1, REGISTERS_PER_GENERATION);
         let key = format!("g{}-r{number}", self.context.generation());
-        let response = self.perform(Invocation::Get { key: key.clone() }, &QueryRows::default()).await;
+        let response =
+            self.perform(Invocation::Get { key: key.clone() }, &QueryRows::default()).await;
         let Some(Response { return_value: ReturnValue::Register(found), .. }) = response else {
             return;
         };
@@ -158,7 +160,9 @@ impl Writer {
         let node = self.choose_node();
         let request = ClientRequest::Query { table, filter: json!({"id": key}) };
         match self.attempt(node, "look", &request).await {
-            AttemptResult::Rows(rows) if !rows.is_empty() => Some(QueryRows { generation: 0, rows }),
+            AttemptResult::Rows(rows) if !rows.is_empty() => {
+                Some(QueryRows { generation: 0, rows })
+            }
             AttemptResult::Rows(_)
             | AttemptResult::Acknowledged(_)
             | AttemptResult::Refused(_)
@@ -170,7 +174,8 @@ impl Writer {
 
     async fn new_branch(&mut self) {
         let number = self.context.next_unique();
-        let branch_key = BranchModule { branch: format!("new-{number}"), module: MODULE.to_owned() };
+        let branch_key =
+            BranchModule { branch: format!("new-{number}"), module: MODULE.to_owned() };
         let body = json!({"id": branch_key.branch, "modules": [MODULE]});
         let node = self.choose_node();
         let result = self.rest.call(

@@ -29,7 +29,7 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{CallResult, Calls, PeerCallError};
-use super::frame::{CallFailure, PeerFrameKind, HEADER_BYTES, PeerFrame};
+use super::frame::{CallFailure, HEADER_BYTES, PeerFrame, PeerFrameKind};
 use super::hello::ConnectionClass;
 use super::priority_queues::{Outgoing, PriorityQueues, QueueError};
 use super::serve::{AnswerGuard, Inboxes};
@@ -165,7 +165,8 @@ impl Connection {
             ConnectionClass::Control => Priority::Urgent,
             ConnectionClass::Bulk => Priority::Bulk,
         };
-        let _ = self.priority_queues.put(Outgoing::new(PeerFrameKind::Ping, priority, 0, Bytes::new()));
+        let _ =
+            self.priority_queues.put(Outgoing::new(PeerFrameKind::Ping, priority, 0, Bytes::new()));
     }
 
     /// Sends a call and waits for its end.
@@ -343,7 +344,8 @@ fn check_size(priority: Priority, bytes: usize) -> Result<(), PeerCallError> {
         Priority::Bulk => BULK_MESSAGE_BYTES_MAX,
     };
     if bytes > most {
-        let reason = format!("a message of {bytes} bytes is larger than the {most} of its priority");
+        let reason =
+            format!("a message of {bytes} bytes is larger than the {most} of its priority");
         return Err(PeerCallError::NotSent(reason));
     }
     Ok(())
@@ -394,7 +396,8 @@ impl PartialMessages {
         }
         // Both sides number their calls from 1, so an answer's id may also be the id of a call that
         // the peer makes: the direction is part of the name.
-        let direction = u8::from(matches!(frame.kind, PeerFrameKind::Answer | PeerFrameKind::Failed));
+        let direction =
+            u8::from(matches!(frame.kind, PeerFrameKind::Answer | PeerFrameKind::Failed));
         let name = (direction, frame.id);
         if frame.more {
             let message = self.messages.entry(name).or_default();

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Promise: any bytes decode to a frame or to a named error, never to a panic; a kind this build
-//! does not know is a frame of kind [`PeerFrameKind::Unknown`], to be answered, not a reason to hang
-//! up. Refused: frames shorter than their header.
+//! does not know is a frame of kind [`PeerFrameKind::Unknown`], to be answered, not a reason to
+//! hang up. Refused: frames shorter than their header.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft::Priority;

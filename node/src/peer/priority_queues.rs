@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use raft::Priority;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::frame::{CallFailure, PeerFrameKind, PeerFrame, priority_to_byte};
+use super::frame::{CallFailure, PeerFrame, PeerFrameKind, priority_to_byte};
 use crate::limits::{
     BULK_PIECE_BYTES_MAX, BULK_QUEUE_BYTES_MAX, CALL_QUEUE_BYTES_MAX, FEED_QUEUE_BYTES_MAX,
     LOG_QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, URGENT_QUEUE_BYTES_MAX, WRITE_BATCH_BYTES,

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::RaftInbox;
 use super::connection::Connection;
-use super::frame::{CallFailure, PeerFrameKind, PeerFrame};
+use super::frame::{CallFailure, PeerFrame, PeerFrameKind};
 use super::priority_queues::Outgoing;
 use crate::limits::{ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, LARGE_ANSWER_BYTES};
 
