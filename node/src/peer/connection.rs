@@ -24,7 +24,6 @@ use model::NodeId;
 use parking_lot::Mutex;
 use raft::Priority;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
@@ -32,13 +31,12 @@ use super::calls::{CallResult, Calls, PeerCallError};
 use super::frame::{CallFailure, HEADER_BYTES, PeerFrame, PeerFrameKind};
 use super::hello::ConnectionClass;
 use super::priority_queues::{Outgoing, PriorityQueues, QueueError};
-use super::serve::{AnswerGuard, Inboxes};
+use super::serve::{Inboxes, ServedCalls};
 use super::transport::PeerStream;
 use crate::limits::{
-    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, BULK_CALLS_AT_ONCE,
-    BULK_MESSAGE_BYTES_MAX, BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX,
-    CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX, LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX,
-    READ_BUFFER_BYTES, UNFINISHED_BYTES_MAX, WRITE_BATCH_BYTES,
+    ANSWER_BYTES_MAX, BULK_MESSAGE_BYTES_MAX, BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX,
+    CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX, READ_BUFFER_BYTES, UNFINISHED_BYTES_MAX,
+    WRITE_BATCH_BYTES,
 };
 
 /// Why a connection ended.
@@ -64,18 +62,10 @@ pub(super) struct Connection {
     pub(super) class: ConnectionClass,
     /// Whether this node dialled.
     pub(super) dialled_here: bool,
-    pub(super) priority_queues: PriorityQueues,
+    priority_queues: Arc<PriorityQueues>,
     pub(super) calls: Calls,
-    /// Actor calls of the peer that may still be taken in.
-    pub(super) actor_permits: Arc<Semaphore>,
-    /// Raft calls of the peer that may still be taken in.
-    pub(super) raft_permits: Arc<Semaphore>,
-    /// Bulk calls of the peer that may still be worked on.
-    pub(super) bulk_work: Arc<Semaphore>,
-    /// The budget for large answers, in units of [`BUDGET_UNIT_BYTES`].
-    pub(super) answer_budget: Arc<Semaphore>,
-    /// Ends handlers whose answers nobody can be given any more.
-    pub(super) ended: CancellationToken,
+    served: Arc<ServedCalls>,
+    ended: CancellationToken,
     began: Instant,
     /// Milliseconds from `began` to the last sign of life.
     last_received_ms: AtomicU64,
@@ -126,21 +116,18 @@ impl Connection {
         class: ConnectionClass,
         dialled_here: bool,
     ) -> Self {
+        let (priority_queues, ended) = (Arc::new(PriorityQueues::new()), CancellationToken::new());
+        let served = ServedCalls::new(peer, Arc::clone(&priority_queues), ended.clone());
         Self {
             peer,
             boot,
             data_id,
             class,
             dialled_here,
-            priority_queues: PriorityQueues::new(),
+            priority_queues,
             calls: Calls::new(),
-            actor_permits: Arc::new(Semaphore::new(ACTOR_CALLS_SERVED_MAX)),
-            raft_permits: Arc::new(Semaphore::new(RAFT_CALLS_SERVED_MAX)),
-            bulk_work: Arc::new(Semaphore::new(BULK_CALLS_AT_ONCE)),
-            answer_budget: Arc::new(Semaphore::new(
-                LARGE_ANSWERS_BYTES_AT_ONCE / BUDGET_UNIT_BYTES,
-            )),
-            ended: CancellationToken::new(),
+            served: Arc::new(served),
+            ended,
             began: Instant::now(),
             last_received_ms: AtomicU64::new(0),
             end_reason: Mutex::new(None),
@@ -209,7 +196,7 @@ impl Connection {
     }
 
     /// Reads and writes until the connection ends.
-    pub(super) async fn run(self: &Arc<Self>, stream: PeerStream, inboxes: &Inboxes) -> EndReason {
+    pub(super) async fn run(&self, stream: PeerStream, inboxes: &Inboxes) -> EndReason {
         let ended = tokio::select! {
             // An end from this side wins over the error it causes on the stream: its reason is
             // told.
@@ -251,7 +238,7 @@ impl Connection {
     }
 
     async fn read(
-        self: &Arc<Self>,
+        &self,
         stream: Box<dyn AsyncRead + Send + Unpin>,
         inboxes: &Inboxes,
     ) -> EndReason {
@@ -302,11 +289,7 @@ impl Connection {
     }
 
     /// Does what a frame says; a call for the replicas comes back as the future that answers it.
-    fn take_in(
-        self: &Arc<Self>,
-        frame: PeerFrame,
-        inboxes: &Inboxes,
-    ) -> Option<BoxFuture<'static, ()>> {
+    fn take_in(&self, frame: PeerFrame, inboxes: &Inboxes) -> Option<BoxFuture<'static, ()>> {
         match frame.kind {
             PeerFrameKind::Ping => {
                 let pong = Outgoing::new(PeerFrameKind::Pong, frame.priority, 0, Bytes::new());
@@ -327,9 +310,11 @@ impl Connection {
                 inboxes.cast(self.peer, frame.payload);
                 None
             }
-            PeerFrameKind::RaftCall | PeerFrameKind::ActorCall => inboxes.answer(self, frame),
+            PeerFrameKind::RaftCall | PeerFrameKind::ActorCall => {
+                inboxes.answer(&self.served, frame)
+            }
             PeerFrameKind::Unknown(_) => {
-                AnswerGuard::refuse(self, &frame, CallFailure::Unsupported);
+                self.served.refuse(&frame, CallFailure::Unsupported);
                 None
             }
         }
