@@ -40,7 +40,7 @@ const PARTITION: &str = "partition";
 
 /// A chunk that only a build of the next level writes and reads.
 #[cfg(feature = "next-level")]
-const NEXT_LEVEL: &str = "next-level";
+const NEXT_LEVEL_CHUNK: &str = "next-level";
 
 /// The chunk `next-level`.
 #[cfg(feature = "next-level")]

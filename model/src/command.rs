@@ -2,7 +2,7 @@
 //!
 //! A command is shaped by a gateway, given an id once, and from then on never changes: the leader
 //! adds time and chance around it (`Batch`), every replica plans and commits it alike.
-//! Append-only: variants and fields are added at the end and gated by the feature level.
+//! Append-only: variants and fields are added at the end; `level.rs` says which level they need.
 
 use std::sync::Arc;
 

@@ -24,6 +24,7 @@ mod event_log;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod ids;
+mod level;
 pub mod limits;
 mod magnitude;
 mod module;
@@ -64,6 +65,7 @@ pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
 };
+pub use level::LevelNotAgreed;
 pub use module::RecordDiff;
 pub use outcome::{Acceptance, Outcome, ReservedNumber};
 pub use partition::{AppliedCommand, Partition};

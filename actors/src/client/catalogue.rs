@@ -183,7 +183,9 @@ impl CatalogueClient {
         &self,
         entry: &CatalogueEntry,
     ) -> Result<Result<(), CatalogueError>, Refusal> {
-        let level = self.catalogue.borrow().writing_level();
+        let catalogue = Arc::clone(&self.catalogue.borrow());
+        catalogue.check_level(entry.change.level())?;
+        let level = catalogue.writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
         Ok(proposed.map_err(|_| Refusal::Indeterminate)??.response)

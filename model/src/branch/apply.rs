@@ -430,7 +430,7 @@ impl Branch {
             origin,
             previous: self.chain_head,
             #[cfg(feature = "next-level")]
-            note: (self.level >= 2).then(|| format!("level {}", self.level)),
+            note: (self.level >= crate::codec::NEXT_LEVEL).then(|| format!("level {}", self.level)),
         });
         self.chain_head = event_hash(&event);
         self.summary.follow(&event);

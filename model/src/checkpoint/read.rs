@@ -41,10 +41,10 @@ pub(crate) fn partition(
         return Err(bad(PARTITION, reason));
     }
     #[cfg(feature = "next-level")]
-    if chunk.level >= 2 {
-        let next: super::NextLevelChunk = reader.must_get(super::NEXT_LEVEL)?;
+    if chunk.level >= codec::NEXT_LEVEL {
+        let next: super::NextLevelChunk = reader.must_get(super::NEXT_LEVEL_CHUNK)?;
         if next.level != chunk.level {
-            return Err(bad(super::NEXT_LEVEL, format!("says level {}", next.level)));
+            return Err(bad(super::NEXT_LEVEL_CHUNK, format!("says level {}", next.level)));
         }
     }
     let mut partition =

@@ -23,8 +23,8 @@ use crate::value::Object;
 pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
     sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
     #[cfg(feature = "next-level")]
-    if partition.level >= 2 {
-        put(sink, super::NEXT_LEVEL, &super::NextLevelChunk { level: partition.level });
+    if partition.level >= codec::NEXT_LEVEL {
+        put(sink, super::NEXT_LEVEL_CHUNK, &super::NextLevelChunk { level: partition.level });
     }
     // Once for all branches that share it; the order of branches decides where, so that replicas
     // write the same.

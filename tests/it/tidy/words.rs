@@ -252,9 +252,9 @@ fn stories(tree: &Tree) -> Vec<Finding> {
         for (at, line) in lines.skip(2).take_while(|(_, line)| line.starts_with('|')) {
             let named = line.rsplit('|').nth(1).unwrap_or_default();
             for story in named.split('`').skip(1).step_by(2) {
-                let told = format!("fn {story}()");
+                let definition = format!("fn {story}()");
                 let mut code = tree.files.iter().filter(|file| file.path.ends_with(".rs"));
-                if !code.any(|file| file.text.contains(&told)) {
+                if !code.any(|file| file.text.contains(&definition)) {
                     let right = "the name of a test, as the code has it";
                     found.push(file.finding(at + 1, format!("no story {story}"), right));
                 }
