@@ -39,7 +39,7 @@ pub struct RecordWrite {
 
 /// A request to a branch.
 #[derive(Debug, Clone)]
-pub enum ClientRequest {
+pub enum WorkloadRequest {
     /// Changes; several of them are one batch: all or none.
     Write(Vec<RecordWrite>),
     /// A linearizable query for the rows whose fields have these values.

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::records::{ACCOUNTS_TABLE, QueryRows, list_parts};
 use super::setup::{PADDING_BYTES, PADDING_FIELD};
-use crate::client::{Acknowledgement, ClientRequest, RecordWrite};
+use crate::client::{Acknowledgement, WorkloadRequest, RecordWrite};
 use history::{Invocation, Response, ReturnValue};
 
 /// The request of an invocation. `rows` is what the client has read before, if the request changes
 /// it.
-pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> ClientRequest {
+pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> WorkloadRequest {
     let write = |action, table, record: Value, expected| {
-        ClientRequest::Write(vec![mutation(id, action, table, record, expected)])
+        WorkloadRequest::Write(vec![mutation(id, action, table, record, expected)])
     };
     match invocation {
         Invocation::Put { key, value } => {
@@ -32,9 +32,9 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> Cl
             write("merge", "registers", record, Some(*expected))
         }
         Invocation::Get { key } => {
-            ClientRequest::Query { table: "registers", filter: json!({"id": key}) }
+            WorkloadRequest::Query { table: "registers", filter: json!({"id": key}) }
         }
-        Invocation::Append { lists, element } => ClientRequest::Write(
+        Invocation::Append { lists, element } => WorkloadRequest::Write(
             lists
                 .iter()
                 .map(|list| {
@@ -45,7 +45,7 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> Cl
                 })
                 .collect(),
         ),
-        Invocation::ReadLists => ClientRequest::Query {
+        Invocation::ReadLists => WorkloadRequest::Query {
             table: "elements",
             filter: json!({"generation": rows.generation}),
         },
@@ -55,10 +55,10 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> Cl
                 let record = json!({"id": account, "balance": balance + by});
                 mutation(id, "merge", "accounts", record, Some(version))
             };
-            ClientRequest::Write(vec![change_balance(from, -amount), change_balance(to, *amount)])
+            WorkloadRequest::Write(vec![change_balance(from, -amount), change_balance(to, *amount)])
         }
         Invocation::ReadBalances => {
-            ClientRequest::Query { table: ACCOUNTS_TABLE, filter: json!([]) }
+            WorkloadRequest::Query { table: ACCOUNTS_TABLE, filter: json!([]) }
         }
         Invocation::Ticket => write("insert", "tickets", json!({"id": id}), None),
         Invocation::Increment { key, expected, value } => {
@@ -71,7 +71,7 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> Cl
             write("insert", "registers", json!({"id": "first", "value": value}), None)
         }
         // Not performed here: over REST the end of a log is read with the log.
-        Invocation::ReadHead => ClientRequest::Query { table: "registers", filter: json!([]) },
+        Invocation::ReadHead => WorkloadRequest::Query { table: "registers", filter: json!([]) },
     }
 }
 

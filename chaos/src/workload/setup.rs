@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{MODULE, branch_keys};
-use crate::client::{AttemptResult, ClientRequest, RecordWrite, RestClient};
+use crate::client::{AttemptResult, WorkloadRequest, RecordWrite, RestClient};
 use history::{BranchModule, NodeId};
 
 /// How many accounts a branch has.
@@ -125,7 +125,7 @@ async fn insert_initial_records(
     // One key for all attempts: an insert that is repeated without it fails as a duplicate.
     let key = format!("set-up-rows-{}", branch_key.branch);
     loop {
-        match rest.send(http, branch_key, &key, &ClientRequest::Write(mutations.clone())).await {
+        match rest.send(http, branch_key, &key, &WorkloadRequest::Write(mutations.clone())).await {
             AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
             other if Instant::now() > deadline => {
                 bail!("the records of {} are not acknowledged: {other:?}", branch_key.name())

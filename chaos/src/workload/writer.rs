@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::records::{QueryRows, list_names};
 use super::{MODULE, WorkloadContext, branch_keys, invocations, setup};
-use crate::client::{AttemptResult, ClientRequest, RestClient, SocketClient};
+use crate::client::{AttemptResult, WorkloadRequest, RestClient, SocketClient};
 use crate::rng::Rng;
 use history::{
     Attempt, BranchModule, Completion, Invocation, LogPosition, NodeId, Operation, Response,
@@ -158,7 +158,7 @@ impl Writer {
     /// shows guards the write that follows.
     async fn read_record(&mut self, table: &'static str, key: &str) -> Option<QueryRows> {
         let node = self.choose_node();
-        let request = ClientRequest::Query { table, filter: json!({"id": key}) };
+        let request = WorkloadRequest::Query { table, filter: json!({"id": key}) };
         match self.attempt(node, "look", &request).await {
             AttemptResult::Rows(rows) if !rows.is_empty() => {
                 Some(QueryRows { generation: 0, rows })
@@ -260,7 +260,7 @@ impl Writer {
         &mut self,
         id: &str,
         invocation: &Invocation,
-        request: &ClientRequest,
+        request: &WorkloadRequest,
     ) -> (Vec<Attempt>, AttemptResult) {
         let mut attempts = Vec::new();
         let mut unknown = None;
@@ -307,7 +307,7 @@ impl Writer {
         &mut self,
         id: &str,
         invocation: &Invocation,
-        request: &ClientRequest,
+        request: &WorkloadRequest,
         attempts: &mut Vec<Attempt>,
     ) {
         if !self.rng.random_bool(REPEATED_PERCENT) {
@@ -323,7 +323,7 @@ impl Writer {
     }
 
     /// Sends a request once and records an impossible result.
-    async fn attempt(&mut self, node: NodeId, id: &str, request: &ClientRequest) -> AttemptResult {
+    async fn attempt(&mut self, node: NodeId, id: &str, request: &WorkloadRequest) -> AttemptResult {
         let result = self.send(node, id, request).await;
         self.record_if_impossible(id, &result);
         result
@@ -345,9 +345,9 @@ impl Writer {
     }
 
     /// Sends a request once: a write by the client's own means, a query always by REST.
-    async fn send(&mut self, node: NodeId, id: &str, request: &ClientRequest) -> AttemptResult {
+    async fn send(&mut self, node: NodeId, id: &str, request: &WorkloadRequest) -> AttemptResult {
         match request {
-            ClientRequest::Write(mutations) if self.uses_socket => {
+            WorkloadRequest::Write(mutations) if self.uses_socket => {
                 if let Err(error) = self.connect(node).await {
                     return AttemptResult::Unavailable(format!("{error:#}"));
                 }
@@ -361,7 +361,7 @@ impl Writer {
                 }
                 result
             }
-            ClientRequest::Write(_) | ClientRequest::Query { .. } => {
+            WorkloadRequest::Write(_) | WorkloadRequest::Query { .. } => {
                 self.rest.send(self.context.http_address(node), &self.branch_key, id, request).await
             }
         }
