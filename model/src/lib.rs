@@ -30,6 +30,7 @@ mod module;
 pub mod mutant;
 pub mod outcome;
 pub mod partition;
+pub mod predicate;
 mod procedure;
 mod query;
 pub mod read;
@@ -67,15 +68,17 @@ pub use ids::{
 pub use module::RecordDiff;
 pub use outcome::{Acceptance, Outcome, ReservedNumber};
 pub use partition::{AppliedCommand, Partition};
+pub use predicate::{
+    ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField, Filter, Operator,
+};
 pub use procedure::{
     Procedure, ProcedureContext, ProcedureView, Procedures, sent_version, stored_version,
 };
 pub use query::{folded, saved_at, updated_at};
 pub use read::{
-    Answer, ArchiveEntry, ArchivedTable, CursorStatus, DefinitionCheck, Events, Filter, Head,
-    LogCursor, LogHead, ModuleSnapshot, Operator, OrderBy, Page, PageCursor, PageQuery, Query,
-    QueryPage, Read, ReadLevel, RowPosition, SequenceState, SyncDelta, SyncQuery, TableDelta,
-    Violation,
+    Answer, ArchiveEntry, ArchivedTable, CursorStatus, DefinitionCheck, Events, Head, LogCursor,
+    LogHead, ModuleSnapshot, OrderBy, Page, PageCursor, PageQuery, Query, QueryPage, Read,
+    ReadLevel, RowPosition, SequenceState, SyncDelta, SyncQuery, TableDelta, Violation,
 };
 pub use reject::Reject;
 pub use schema::{

@@ -6,6 +6,7 @@
 //! Promise: records keep the order they came in; a write costs the same whatever the number of
 //! records; a table the definition no longer names keeps its records, unseen.
 
+mod change;
 mod children;
 mod define;
 mod delete;

@@ -269,9 +269,10 @@ impl<'a> Plan<'a> {
         record: Object,
     ) -> Result<(), Reject> {
         self.check_required(table, &record)?;
+        let before = self.module().get(&table.name, &key).cloned();
+        self.check_change(table, mutation, before.as_deref(), Some(&record))?;
         self.learn_numbers(table, &record);
         let record = Arc::new(record);
-        let before = self.module().get(&table.name, &key).cloned();
         let relations = self.context.relations;
         self.module_mut().put(&table.name, key.clone(), Arc::clone(&record), relations);
         let effect = if before.is_some() { Effect::Merge } else { Effect::Insert };
