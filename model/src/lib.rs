@@ -36,6 +36,8 @@ mod query;
 pub mod read;
 pub mod reject;
 pub mod schema;
+#[cfg(test)]
+mod scripts;
 pub mod sequence;
 pub mod store;
 #[cfg(test)]

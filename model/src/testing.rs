@@ -20,6 +20,8 @@ use crate::schema::{Alias, ChildLink, Conventions, Field, FieldType, Reference, 
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
+pub(crate) mod scripts;
+
 /// A record out of JSON.
 pub(crate) fn object(json: &str) -> Object {
     Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone()

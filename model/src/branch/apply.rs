@@ -522,38 +522,6 @@ mod tests {
     }
 
     #[test]
-    fn another_payload_under_the_same_id_is_refused_and_not_remembered() {
-        let mut shop = Shop::lenient();
-        let command = insert(&mut shop, "a");
-        shop.apply_one(command.clone());
-        let mut other = insert(&mut shop, "b");
-        other.id = command.id.clone();
-        assert_eq!(shop.apply_one(other).outcome, Outcome::Rejected(Reject::KeyReused));
-        assert!(accepted(&shop.apply_one(command)).repeated);
-    }
-
-    #[test]
-    fn a_refusal_is_remembered_too() {
-        let mut shop = Shop::lenient();
-        let mutations = vec![mutation(Action::Merge, "tickets", r#"{"id":"a"}"#)];
-        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
-        let refused = shop.apply_one(command.clone());
-        shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
-        assert_eq!(shop.apply_one(command).outcome, refused.outcome, "though it could be done now");
-    }
-
-    #[test]
-    fn a_number_taken_is_taken_once() {
-        let mut shop = Shop::lenient();
-        let reserve = crate::Reserve { table: "tickets".to_owned(), field: "number".to_owned() };
-        let command = shop.command(Request::Reserve(reserve));
-        let first = shop.apply_one(command.clone());
-        let again = shop.apply_one(command);
-        assert_eq!(accepted(&again).reserved, accepted(&first).reserved);
-        assert_eq!(shop.reserve("tickets", "number").unwrap(), "2");
-    }
-
-    #[test]
     fn at_the_bound_new_commands_wait_until_outcomes_may_go() {
         let mut shop = Shop::lenient();
         let limits =

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::command::Request;
     use crate::delta::Event;
-    use crate::testing::{Shop, module_change, object, rule};
+    use crate::testing::{Shop, module_change, object};
 
     fn replace(
         shop: &mut Shop,
@@ -259,35 +259,5 @@ mod tests {
         assert_eq!(ticket(&mut shop, command), (true, 0));
         assert_eq!(replace(&mut shop, r#"{"zzz":[{"id":"a"}]}"#, Some(700)), Ok(None));
         assert_eq!(shop.branch().head(), before);
-    }
-
-    #[test]
-    fn strict_makes_records_of_the_rows_and_checks_them() {
-        let mut shop = Shop::strict();
-        let event = replace(&mut shop, r#"{"order_header":[{"id":"o","version":7}]}"#, None);
-        event.unwrap().unwrap();
-        let row = &shop.rows("order_header")[0];
-        assert!(row.contains(r#""note":null"#) && row.ends_with(r#""version":1}"#), "{row}");
-        for (sent, code) in [
-            (r#"{"tickets":[{"id":"t","odd":1}]}"#, "invalid-field"),
-            (r#"{"order_line":[{"id":"l","orderId":"ghost"}]}"#, "foreign-key"),
-            (r#"{"dishes":[{"id":"a","code":"x"},{"id":"b","code":"x"}]}"#, "not-unique"),
-        ] {
-            assert_eq!(replace(&mut shop, sent, None).unwrap_err().code(), code);
-        }
-        assert_eq!(shop.branch().head().rows, 1);
-    }
-
-    #[test]
-    fn sequences_go_on_after_the_numbers_that_came() {
-        let mut shop = Shop::lenient();
-        shop.redefine(|definition| {
-            let table = crate::TableName::parse("tickets").unwrap();
-            definition.sequences.insert(table, [("number".to_owned(), rule("#", 1))].into());
-        })
-        .unwrap();
-        replace(&mut shop, r##"{"tickets":[{"id":"a","number":"#40"}]}"##, None).unwrap();
-        shop.insert("tickets", r#"{"id":"b"}"#).unwrap();
-        assert!(shop.rows("tickets")[1].contains("#41"), "{:?}", shop.rows("tickets"));
     }
 }
