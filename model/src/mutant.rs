@@ -112,7 +112,7 @@ mod tests {
 
     #[cfg(feature = "mutants")]
     #[test]
-    fn nothing_is_done_wrong_before_it_is_chosen_and_unknown_names_are_refused_with_all_others() {
+    fn a_mutant_is_chosen_by_a_known_name_only() {
         assert!(ALL.iter().all(|(_, mutant)| !is(*mutant)));
         let refused = choose("skip-everything").unwrap_err().to_string();
         assert!(ALL.iter().all(|(name, _)| refused.contains(name)), "{refused}");

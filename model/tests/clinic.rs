@@ -144,7 +144,7 @@ fn treatments_are_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_treatment_of_another_appointment_is_refused_and_nothing_changes() {
+fn a_treatment_of_another_appointment_is_not_taken() {
     let mut clinic = Clinic::open(Validation::Strict);
     clinic.mutate(insert("appointment", r#"{"id":"b","patientId":"p"}"#)).unwrap();
     clinic.treat("a", &[r#"{"id":"t1"}"#]).unwrap();

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_version_is_the_stores_unless_the_schema_and_rule_leave_it_to_the_client() {
+    fn the_first_version_is_the_stores_unless_left_to_the_client() {
         let mut shop = Shop::lenient();
         let event = shop.insert("order_header", r#"{"id":"o1","version":5}"#).unwrap();
         assert_eq!(event.record().unwrap().record.get("version").unwrap().as_u64(), Some(1));

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_one_in_any_spelling_of_its_key_and_so_is_what_points_at_it() {
+    fn keys_and_references_are_the_same_in_any_spelling() {
         let mut shop = diary(Shop::strict());
         shop.insert("days", r#"{"at":"2026-01-01T10:00:00Z","note":"a"}"#).unwrap();
         for at in ["2026-01-01T10:00:00.000Z", "2026-01-01T12:00:00+02:00"] {

@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_field_gets_the_text_and_the_counter_field_the_number() {
+    fn the_field_gets_the_text_and_the_counter_field_the_number() {
         let mut shop = shop();
         for (sent, row) in [
             ("{}", r#"{"id":"T-5","number":null,"n":5}"#),

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_and_the_sequences_go_on_and_places_are_not_given_again() {
+    fn the_log_sequences_and_places_go_on_after_a_purge() {
         let mut shop = Shop::lenient();
         assert_eq!(shop.reserve("tickets", "number").unwrap(), "1");
         shop.insert("tickets", r#"{"id":"a"}"#).unwrap();

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_satisfies_the_definition_of_now_or_is_brought_up_to_it() {
+    fn restored_records_satisfy_the_definition_of_now() {
         let mut shop = Shop::strict();
         shop.insert("dishes", r#"{"id":"a","code":"x"}"#).unwrap();
         purge(&mut shop, &["dishes"]);

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_on_the_version_is_checked_under_either_rule_and_says_what_the_body_leaves_out() {
+    fn a_version_condition_stands_in_for_the_one_in_the_body() {
         for rule in [VersionRule::Next, VersionRule::Read] {
             let mut shop = at_version(2, rule);
             let mut save = |version| {

@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn offsets_have_no_gaps_and_each_event_is_the_child_of_the_one_before(batches in batches(40)) {
+    fn offsets_have_no_gaps_and_events_chain_by_their_hashes(batches in batches(40)) {
         let mut partition = start();
         let applied = apply_all(&mut partition, &batches);
         for branch in ["lenient", "strict"] {
