@@ -33,7 +33,7 @@ use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName,
 use crate::module::{IgnoredLeap, Reservation};
 use crate::read::LogCursor;
 use crate::schema::Schema;
-use crate::sequence::{Counters, SequenceRule};
+use crate::sequence::{SequenceCounters, SequenceRule};
 use crate::value::Object;
 
 const PARTITION: &str = "partition";
@@ -71,7 +71,7 @@ struct BranchHead {
     last_updated_at: Timestamp,
     last_commit_at: Timestamp,
     seeded: bool,
-    counters: Counters,
+    counters: SequenceCounters,
     rules_made: Vec<(TableName, BTreeMap<String, SequenceRule>)>,
     reservations: Vec<Reservation>,
     rules_set: Vec<(TableName, BTreeMap<String, SequenceRule>)>,

@@ -87,5 +87,5 @@ pub use schema::{
     Alias, BadSchema, ChildLink, Conventions, Field, FieldType, InsertContext, Reference, Rounding,
     Schema, SkippedRows, Table,
 };
-pub use sequence::{BadRule, Counters, PatternPart, SequenceRule, SequenceRules};
+pub use sequence::{BadRule, SequenceCounters, PatternPart, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

@@ -1,7 +1,7 @@
 //! Mutant: one thing done wrong on purpose, so that a chaos run can prove that it notices.
 //!
 //! Promise: without the feature `mutants` there is none: [`is`] is `false` before the program is
-//! made, and nothing it preconditions is in it. With the feature all is right until one is chosen
+//! made, and nothing it guards is in it. With the feature all is right until one is chosen
 //! by name, once for the life of a process. It stands here because every crate above can see this
 //! one. Refused: names that are not listed, and a second choice. `docs/mutants.md` lists them.
 

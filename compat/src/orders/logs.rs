@@ -39,8 +39,8 @@ pub(super) fn save_status_logs(
             replace_parts(context, STATUS_LOG, logs, saved)
         }
         None => {
-            let told = !parts(context, STATUS_LOG, &saved.id).is_empty();
-            if told && !changed(&ORDER_STATE, saved.before.as_deref(), &saved.header) {
+            let is_logged = !parts(context, STATUS_LOG, &saved.id).is_empty();
+            if is_logged && !changed(&ORDER_STATE, saved.before.as_deref(), &saved.header) {
                 return Ok(());
             }
             let mut logs = made(context);
@@ -97,8 +97,8 @@ pub(super) fn save_line_status_logs(
             context.refuse_child_of_another(table, OF_LINE, (LINE, &id), &log)?;
             logs.push(log);
         }
-        let told = stored.get(&text).is_some_and(|keys| !keys.is_empty());
-        let is_new = || !told || changed(&LINE_STATE, line.before.as_deref(), record);
+        let is_logged = stored.get(&text).is_some_and(|keys| !keys.is_empty());
+        let is_new = || !is_logged || changed(&LINE_STATE, line.before.as_deref(), record);
         let missing = match sent {
             Some(sent) => sent.is_empty(),
             None => is_new(),

@@ -23,14 +23,14 @@ use crate::module::Module;
 use crate::module::plan::{Plan, is_empty};
 use crate::reject::Reject;
 use crate::schema::{Field, FieldType, Table};
-use crate::sequence::{Counters, SequenceRule};
+use crate::sequence::{SequenceCounters, SequenceRule};
 use crate::value::{Number, Object, Value};
 
 /// The sequences of one branch:module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Numbers {
     /// The last numbers taken.
-    pub(crate) counters: Counters,
+    pub(crate) counters: SequenceCounters,
     /// Rules set by a request, which hold instead of the definition's.
     pub(crate) set: OrdMap<TableName, Arc<BTreeMap<String, SequenceRule>>>,
     /// Rules made by a reservation for a field that had none.
@@ -158,7 +158,7 @@ impl Numbers {
 
     /// Lets every sequence begin again; the rules stay. What only a reset of a lenient module does.
     pub(crate) fn begin_again(&mut self) {
-        self.counters = Counters::default();
+        self.counters = SequenceCounters::default();
         self.leaps = OrdMap::new();
     }
 
@@ -264,7 +264,7 @@ fn number_in(rule: &SequenceRule, kind: Option<FieldType>, value: &Value) -> Opt
 }
 
 /// A number just taken.
-pub(super) struct Taken {
+pub(super) struct TakenNumber {
     pub(super) value: u64,
     pub(super) text: String,
 }
@@ -280,7 +280,7 @@ impl Plan<'_> {
         table: &Table,
         field: &str,
         rule: &SequenceRule,
-    ) -> Result<Taken, Reject> {
+    ) -> Result<TakenNumber, Reject> {
         let is_key = table.key.len() == 1 && &*table.key[0] == field;
         for _ in 0..NUMBERS_PASSED_MAX {
             let value = self.numbers().counters.next(&table.name, field, rule)?;
@@ -288,7 +288,7 @@ impl Plan<'_> {
             let text = rule.render(value);
             let taken = || table.key_named(&text).is_some_and(|key| self.has(table, &key));
             if !is_key || !taken() {
-                return Ok(Taken { value, text });
+                return Ok(TakenNumber { value, text });
             }
         }
         let message = format!(
@@ -386,7 +386,7 @@ impl Plan<'_> {
 }
 
 /// A number as a field of this kind holds it.
-fn as_kind(kind: FieldType, taken: &Taken) -> Value {
+fn as_kind(kind: FieldType, taken: &TakenNumber) -> Value {
     match kind {
         FieldType::Integer | FieldType::Number => {
             Number::parse(&taken.text).map_or_else(|| Value::from(taken.value), Value::Number)

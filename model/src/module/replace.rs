@@ -212,24 +212,24 @@ mod tests {
     #[test]
     fn what_is_not_acceptable_is_refused_and_replaces_nothing() {
         let mut shop = shop();
-        let told = |reason: &str, details: &str| (reason.to_owned(), details.to_owned());
+        let reason = |reason: &str, details: &str| (reason.to_owned(), details.to_owned());
         assert_eq!(
             refusal(&mut shop, r#"{"tickets":[]}"#, 2),
-            told("version-regression", r#"{"currentVersion":4,"incomingVersion":2}"#)
+            reason("version-regression", r#"{"currentVersion":4,"incomingVersion":2}"#)
         );
         assert_eq!(
             refusal(&mut shop, r#"{"dishes":[],"tickets":[{"id":"a"},{"id":"a"}]}"#, 900),
-            told("duplicate-primary-key", r#"{"tableName":"tickets","key":"a"}"#)
+            reason("duplicate-primary-key", r#"{"tableName":"tickets","key":"a"}"#)
         );
         for row in [r#"{"x":1}"#, r#"{"id":""}"#, "7"] {
             assert_eq!(
                 refusal(&mut shop, &format!(r#"{{"tickets":[{{"id":"c"}},{row}]}}"#), 900),
-                told("missing-primary-key", r#"{"tableName":"tickets","index":1}"#)
+                reason("missing-primary-key", r#"{"tableName":"tickets","index":1}"#)
             );
         }
         assert_eq!(
             refusal(&mut shop, r#"{"tickets":{"id":"a"}}"#, 900),
-            told("invalid-table-format", r#"{"tableName":"tickets"}"#)
+            reason("invalid-table-format", r#"{"tableName":"tickets"}"#)
         );
         let above = replace(&mut shop, r#"{"tickets":[]}"#, Some(VERSION_MAX + 1));
         assert_eq!(above.unwrap_err().code(), "bad-command", "counting on would end some day");

@@ -69,7 +69,7 @@ mod tests {
         let seed = seed.map(|json| Arc::new(Seed { tables: object(json) }));
         let reason = "daily-reset".to_owned();
         let reset = Reset { seed, reason, requested_by: Some("me".to_owned()), numbers };
-        shop.operation(Request::Reset(reset)).unwrap().expect("a reset is always told")
+        shop.operation(Request::Reset(reset)).unwrap().expect("a reset always makes an event")
     }
 
     #[test]

@@ -168,11 +168,11 @@ impl BigDecimal {
                 sums[i + j] += x * y;
             }
         }
-        let mut carry = 0;
+        let mut overflow = 0;
         let mut text = Vec::new();
         for sum in sums {
-            let limb = sum + carry;
-            carry = limb / LIMB;
+            let limb = sum + overflow;
+            overflow = limb / LIMB;
             text.push(format!("{:0LIMB_DIGITS$}", limb % LIMB));
         }
         let digits: Vec<u8> =

@@ -1,4 +1,4 @@
-//! Archive: random batches over a lenient and a strict branch:module.
+//! History: random batches over a lenient and a strict branch:module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,10 +125,10 @@ pub(crate) fn batches(most: usize) -> impl Strategy<Value = Vec<Batch>> {
         let mut stamped = 1_795_220_000_000;
         let mut sent: Vec<Command> = Vec::new();
         let mut entries: Vec<String> = Vec::new();
-        let batch = |(drawn, moved, elapsed_ms, chance): (Vec<_>, i64, u64, u64)| {
+        let batch = |(drawn, moved, elapsed_ms, random): (Vec<_>, i64, u64, u64)| {
             stamped += moved;
             let mut entropy = [7; 16];
-            entropy[..8].copy_from_slice(&chance.to_le_bytes());
+            entropy[..8].copy_from_slice(&random.to_le_bytes());
             let mut commands = Vec::new();
             for (index, drawn) in (0..).zip(drawn) {
                 commands.push(place(drawn, &mut sent, &entries));
@@ -167,7 +167,7 @@ fn place(drawn: GeneratedStep, sent: &mut Vec<Command>, entries: &[String]) -> C
             command(&sent.len().to_string(), branch, Request::Restore(restore))
         }
         GeneratedStep::Retry(n) => {
-            earlier(n, sent).unwrap_or_else(|| command("0", "strict", seats(1)))
+            earlier(n, sent).unwrap_or_else(|| command("0", "strict", ticket(1)))
         }
         GeneratedStep::Reuse(n, request) => match earlier(n, sent) {
             Some(earlier) => Command { request, ..earlier },
@@ -178,8 +178,8 @@ fn place(drawn: GeneratedStep, sent: &mut Vec<Command>, entries: &[String]) -> C
     placed
 }
 
-fn seats(seat: u64) -> Request {
-    let record: Object = [("seat", seat)].into_iter().collect();
+fn ticket(number: u64) -> Request {
+    let record: Object = [("seat", number)].into_iter().collect();
     let table = "ticket".to_owned();
     let mutation = RecordMutation::new(Action::Insert, table, record);
     Request::Transaction(Transaction::of(vec![mutation]))
@@ -204,7 +204,7 @@ fn any_command() -> impl Strategy<Value = GeneratedStep> {
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
-    let mutations = prop_oneof![3 => prop::collection::vec(any_verb(), 1), 1 => any_verbs()];
+    let mutations = prop_oneof![3 => prop::collection::vec(any_mutation(), 1), 1 => any_mutations()];
     let last_event = prop_oneof![
         12 => Just(None),
         1 => Just(Some(None)),
@@ -221,7 +221,7 @@ fn any_request() -> impl Strategy<Value = Request> {
         2 => any_purge(),
         1 => (any::<bool>(), 0..4_u8).prop_map(|(seeded, odd)| reset(seeded, odd == 0)),
         2 => any_replace(),
-        4 => (0..9_u64).prop_map(seats),
+        4 => (0..9_u64).prop_map(ticket),
         2 => prop::sample::select(vec![("ticket", "id"), ("ticket", "seat"), ("none", "id")])
             .prop_map(|(table, field)| {
                 Request::Reserve(Reserve { table: table.to_owned(), field: field.to_owned() })
@@ -290,9 +290,9 @@ fn any_replace() -> impl Strategy<Value = Request> {
         Value::from([("id", id), ("code", code)].into_iter().collect::<Object>())
     });
     let dishes = prop::collection::vec(row, 0..4).prop_map(|rows| ("dish", Value::Array(rows)));
-    let tickets = (0..3_u64).prop_map(|seat| {
+    let tickets = (0..3_u64).prop_map(|number| {
         let row: Object =
-            [("id", Value::from("mine")), ("seat", seat.into())].into_iter().collect();
+            [("id", Value::from("mine")), ("seat", number.into())].into_iter().collect();
         ("ticket", Value::Array(vec![row.into()]))
     });
     let table = prop_oneof![
@@ -308,11 +308,11 @@ fn any_replace() -> impl Strategy<Value = Request> {
     })
 }
 
-fn any_verbs() -> impl Strategy<Value = Vec<RecordMutation>> {
-    prop::collection::vec(any_verb(), 0..5)
+fn any_mutations() -> impl Strategy<Value = Vec<RecordMutation>> {
+    prop::collection::vec(any_mutation(), 0..5)
 }
 
-fn any_verb() -> impl Strategy<Value = RecordMutation> {
+fn any_mutation() -> impl Strategy<Value = RecordMutation> {
     let action = prop::sample::select(vec![
         Action::Insert,
         Action::Insert,

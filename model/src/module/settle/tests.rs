@@ -18,7 +18,7 @@ fn replace(shop: &mut Shop, tables: &str) -> Result<Option<Arc<Event>>, Reject> 
 }
 
 fn changed(event: Option<Arc<Event>>) -> Vec<String> {
-    let event = event.expect("an act is told");
+    let event = event.expect("a bulk operation makes an event");
     module_change(&event).records.iter().map(|(_, key, _)| key.to_string()).collect()
 }
 

@@ -4,13 +4,13 @@
 use crate::value::Object;
 
 /// One kind of part, what it is called, and its members.
-pub(super) struct KnownMembers {
+pub(super) struct PartMembers {
     what: &'static str,
     members: &'static [&'static str],
 }
 
 /// The definition as a whole, and what it may wrap as `schema`.
-pub(super) const DOCUMENT: KnownMembers = KnownMembers {
+pub(super) const DOCUMENT: PartMembers = PartMembers {
     what: "a definition",
     members: &[
         "$schema",
@@ -30,7 +30,7 @@ pub(super) const DOCUMENT: KnownMembers = KnownMembers {
     ],
 };
 /// A table.
-pub(super) const TABLE: KnownMembers = KnownMembers {
+pub(super) const TABLE: PartMembers = PartMembers {
     what: "a table",
     members: &[
         "classCode",
@@ -51,7 +51,7 @@ pub(super) const TABLE: KnownMembers = KnownMembers {
     ],
 };
 /// A field.
-pub(super) const FIELD: KnownMembers = KnownMembers {
+pub(super) const FIELD: PartMembers = PartMembers {
     what: "a field",
     members: &[
         "column",
@@ -82,12 +82,12 @@ pub(super) const FIELD: KnownMembers = KnownMembers {
     ],
 };
 /// An index.
-pub(super) const INDEX: KnownMembers = KnownMembers {
+pub(super) const INDEX: PartMembers = PartMembers {
     what: "an index",
     members: &["columns", "comment", "description", "fields", "name", "notes", "unique"],
 };
 /// An entry of `foreignKeys`.
-pub(super) const FOREIGN_KEY: KnownMembers = KnownMembers {
+pub(super) const FOREIGN_KEY: PartMembers = PartMembers {
     what: "a foreign key",
     members: &[
         "column",
@@ -102,12 +102,12 @@ pub(super) const FOREIGN_KEY: KnownMembers = KnownMembers {
     ],
 };
 /// A reference written as an object.
-pub(super) const REFERENCE: KnownMembers = KnownMembers {
+pub(super) const REFERENCE: PartMembers = PartMembers {
     what: "a reference",
     members: &["column", "comment", "field", "module", "name", "onDelete", "onUpdate", "table"],
 };
 
-impl KnownMembers {
+impl PartMembers {
     /// Whether it has a member of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.contains(&name)
