@@ -554,7 +554,7 @@ impl Catalogue {
 
     /// Whether a branch of this id is configured, or could be: by a pattern that matches it, or
     /// because the defaults give every other branch its modules.
-    pub fn knows_branch(&self, branch: &BranchId) -> bool {
+    pub fn allows_branch(&self, branch: &BranchId) -> bool {
         !self.default_modules.is_empty()
             || self.branch(branch).is_some()
             || self.pattern_of(branch).is_some()
