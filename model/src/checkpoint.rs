@@ -26,9 +26,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dedup::DedupLimits;
-use crate::definition::{Definition, Validation, VersionRule};
-use crate::delta::Hash;
+use crate::definition::{DedupLimits, Definition, Validation, VersionRule};
+use crate::hash::Hash;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::module::{IgnoredLeap, Reservation};
 use crate::read::LogCursor;

@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::command::Seed;
-use crate::dedup::DedupLimits;
-use crate::definition::{Definition, Validation, VersionRule};
-use crate::delta::Hash;
+use crate::definition::{DedupLimits, Definition, Validation, VersionRule};
+use crate::hash::Hash;
 use crate::ids::{
     BranchId, BranchKey, ModuleId, NodeId, PartitionId, PlacementEpoch, ReplicaId, TableName,
     Timestamp,

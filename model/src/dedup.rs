@@ -13,10 +13,8 @@ mod queue;
 
 use std::sync::Arc;
 
-use imbl::Vector;
-use serde::{Deserialize, Serialize};
-
 use crate::codec;
+use crate::definition::DedupLimits;
 use crate::ids::{CommandId, Offset};
 use crate::limits::{
     DEDUP_DISPLACED_AT_ONCE, DEDUP_ENTRY_BYTES, DEDUP_GIVE_WAY_MS, DEDUP_SERVER_KEEP_MIN_MS,
@@ -24,26 +22,10 @@ use crate::limits::{
 };
 use crate::outcome::ReservedNumber;
 use crate::reject::Reject;
+use imbl::Vector;
 
 pub(crate) use entry::{DedupEntry, ENTRY_BYTES, PayloadHash, call_hash, payload_hash};
 pub(crate) use queue::DedupQueue;
-
-/// How much a branch:module remembers of what it decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DedupLimits {
-    /// Most bytes the decisions may take, at 48 an entry; new commands are refused with
-    /// `outcomes-full` (429) when nothing may give way.
-    pub bytes_max: u64,
-    /// How long what a client named is kept at least, in milliseconds of log uptime.
-    pub keep_ms: u64,
-}
-
-impl Default for DedupLimits {
-    /// Four million entries, 24 hours.
-    fn default() -> Self {
-        Self { bytes_max: 4_000_000 * DEDUP_ENTRY_BYTES as u64, keep_ms: 24 * 3600 * 1000 }
-    }
-}
 
 /// How full a branch:module's dedup table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

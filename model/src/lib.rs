@@ -23,6 +23,7 @@ pub mod entropy;
 mod event_log;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod hash;
 pub mod ids;
 pub mod limits;
 mod magnitude;
@@ -55,14 +56,15 @@ pub use command::{
     ProcedureCall, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
     Restore, RestoreMode, RuleChange, Seed, SetSequence, Transaction,
 };
-pub use dedup::{DedupLimits, DedupUse};
-pub use definition::{Definition, Validation, VersionRule};
+pub use dedup::DedupUse;
+pub use definition::{DedupLimits, Definition, Validation, VersionRule};
 pub use delta::{
-    BulkOperation, Delta, Effect, Event, EventChange, Hash, ModuleChange, Part, PriorRecords,
+    BulkOperation, Delta, Effect, Event, EventChange, ModuleChange, Part, PriorRecords,
     RecordChange,
 };
 pub use entropy::Entropy;
 pub use event_log::chain::{BrokenChain, EventChain};
+pub use hash::Hash;
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
@@ -87,5 +89,5 @@ pub use schema::{
     Alias, BadSchema, ChildLink, Conventions, Field, FieldType, InsertContext, Reference, Rounding,
     Schema, SkippedRows, Table,
 };
-pub use sequence::{BadRule, SequenceCounters, PatternPart, SequenceRule, SequenceRules};
+pub use sequence::{BadRule, PatternPart, SequenceCounters, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

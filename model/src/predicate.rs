@@ -1,8 +1,8 @@
 //! Predicate: what may be asked of the fields of a record, by a query of the stored one and by a
 //! condition over a change of the one before and the one after.
 //!
-//! Both compare alike (`query/condition.rs`), so that what a query finds and what a change is allowed
-//! cannot differ by how a value is spelled.
+//! Both compare alike (`query/condition.rs`), so that what a query finds and what a change is
+//! allowed cannot differ by how a value is spelled.
 
 use serde::{Deserialize, Serialize};
 

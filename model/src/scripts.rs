@@ -1,6 +1,6 @@
 //! Scripts: stories of one module as text, one file each in `scripts/`. The module is the shop of
-//! `testing.rs`: orders with lines, dishes with a unique code, tickets. A line is one thing asked or
-//! one thing that came of it:
+//! `testing.rs`: orders with lines, dishes with a unique code, tickets. A line is one thing asked
+//! or one thing that came of it:
 //!
 //! ```text
 //! # The rule this part shows.
@@ -12,8 +12,8 @@
 //! * what happens besides
 //! ```
 //!
-//! Of records the fields without a value and the time of the last change are left out. A script must
-//! read as it is played (`testing/scripts.rs`).
+//! Of records the fields without a value and the time of the last change are left out. A script
+//! must read as it is played (`testing/scripts.rs`).
 
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ use crate::sequence::SequenceRule;
 use crate::testing::{self, Shop, conventional, object};
 use crate::value::{Object, Value};
 
+#[cfg(test)]
 mod mutations;
 
 #[test]
@@ -256,7 +257,8 @@ fn event_lines(event: &Event) -> Vec<String> {
             let name = change.operation.wire_name();
             let mut lines = vec![format!("< {offset} {name}")];
             for (table, key, record) in &change.records {
-                let now = record.as_ref().map_or("is gone".to_owned(), |record| said(record));
+                let now =
+                    record.as_ref().map_or_else(|| "is gone".to_owned(), |record| said(record));
                 lines.push(format!("<   {table} {key} {now}"));
             }
             lines
@@ -267,7 +269,7 @@ fn event_lines(event: &Event) -> Vec<String> {
 /// A record without what says nothing.
 fn said(record: &Object) -> String {
     let says = |(name, value): &(&Arc<str>, &Value)| !value.is_null() && &***name != "updatedAt";
-    let members = record.iter().map(|(name, value)| (name, value)).filter(says);
+    let members = record.iter().filter(says);
     let members = members.map(|(name, value)| (Arc::clone(name), value.clone()));
     Value::Object(members.collect()).to_json()
 }

@@ -8,7 +8,8 @@ use crate::command::{
     Transaction,
 };
 use crate::definition::{Definition, Validation, VersionRule};
-use crate::delta::{Effect, Event, EventChange, Hash, RecordChange};
+use crate::delta::{Effect, Event, EventChange, RecordChange};
+use crate::hash::Hash;
 use crate::ids::{
     BranchId, BranchKey, CommandId, ModuleId, Offset, RecordKey, Revision, TableName, Timestamp,
 };
@@ -20,6 +21,7 @@ use crate::schema::{Alias, ChildLink, Conventions, Field, FieldType, Reference, 
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
+#[cfg(test)]
 pub(crate) mod scripts;
 
 /// A record out of JSON.

@@ -8,9 +8,10 @@ use crate::command::{Command, Origin, Request};
 use crate::dedup::{DedupOutcome, PayloadHash, call_hash, payload_hash};
 use crate::definition::Definition;
 use crate::delta::{
-    BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, PriorRecords, RecordChange,
+    BulkOperation, Delta, Effect, Event, EventChange, Part, PriorRecords, RecordChange,
 };
 use crate::entropy::Entropy;
+use crate::hash::Hash;
 use crate::ids::{Offset, RecordKey, Timestamp};
 use crate::module::{
     Draft, Module, Plan, PlanContext, PlannedOperation, Relations, State, define, fit,

@@ -1,10 +1,10 @@
 //! Change: conditions over a record as it was and as it is about to be.
 //!
-//! Promise: they are asked of the very record that is stored, with its version, its defaults and its
-//! numbers, and before it is written. Refused: a change that is none of those allowed, under the
-//! condition's own code; and, whatever is stored, a condition that names a field the table does not
-//! have, compares with a value the field cannot say, or makes more comparisons than are read
-//! (`bad-command`).
+//! Promise: they are asked of the very record that is stored, with its version, its defaults and
+//! its numbers, and before it is written. Refused: a change that is none of those allowed, under
+//! the condition's own code; and, whatever is stored, a condition that names a field the table
+//! does not have, compares with a value the field cannot say, or makes more comparisons than are
+//! read (`bad-command`).
 
 use crate::command::{Precondition, RecordMutation};
 use crate::limits::CHANGE_COMPARISONS_MAX;

@@ -15,7 +15,7 @@ use crate::ids::RecordKey;
 use crate::limits::VIOLATIONS_SHOWN;
 use crate::module::Module;
 use crate::module::index::{names, values_text};
-use crate::module::operation::RecordDiff;
+use crate::module::plan::RecordDiff;
 use crate::module::relations::{Link, Relations};
 use crate::module::version::{Lock, risen, stored};
 use crate::read::Violation;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::ids::{RecordKey, TableName};
 use crate::module::index::{names, values_text};
-use crate::module::operation::RecordDiff;
+use crate::module::plan::RecordDiff;
 use crate::module::plan::{Draft, Plan};
 use crate::module::relations::{Link, TableRelations};
 use crate::reject::Reject;

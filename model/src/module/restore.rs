@@ -11,8 +11,8 @@ use crate::definition::Validation;
 use crate::delta::BulkOperation;
 use crate::limits::VIOLATIONS_SHOWN;
 use crate::module::fit;
-use crate::module::operation::{RecordDiff, number};
-use crate::module::plan::Plan;
+use crate::module::operation::number;
+use crate::module::plan::{Plan, RecordDiff};
 use crate::module::version;
 use crate::read::{ArchivedTable, Violation};
 use crate::reject::Reject;
@@ -108,7 +108,12 @@ impl Plan<'_> {
         record
     }
 
-    fn restore_table(&mut self, table: &Table, kept: &ArchivedTable, restore: &Restore) -> RestoreCounts {
+    fn restore_table(
+        &mut self,
+        table: &Table,
+        kept: &ArchivedTable,
+        restore: &Restore,
+    ) -> RestoreCounts {
         match restore.mode {
             RestoreMode::Append => {}
             RestoreMode::Replace => self.empty(table),

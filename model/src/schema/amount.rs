@@ -134,10 +134,13 @@ impl Field {
     }
 }
 
-/// The exact product of two numbers; `None` where one is none, or it has more than 28 digits.
-pub(crate) fn product(one: &Value, other: &Value) -> Option<Value> {
-    let (a, b) = (number(one)?.to_decimal()?, number(other)?.to_decimal()?);
-    BigDecimal::product(a, b).into_number().map(Value::Number)
+impl Value {
+    /// The product of two numbers, given as numbers or as texts of them, exactly; `None` where one
+    /// is none, or the product has more than 28 digits.
+    pub fn times(&self, other: &Self) -> Option<Self> {
+        let (a, b) = (number(self)?.to_decimal()?, number(other)?.to_decimal()?);
+        BigDecimal::product(a, b).into_number().map(Value::Number)
+    }
 }
 
 fn number(value: &Value) -> Option<Number> {

@@ -4,7 +4,7 @@
 //! insert dishes {"id":"d"}
 //! merge order_header {"id":"o"} if version is 1 and if it exists
 //! save order_header {"id":"o"} if paymentState says open or paid, else wrong-state
-//! merge order_header {"id":"o"} if before.n < after.n or after.n is null; before.note is "x", else code
+//! merge order_header {"id":"o"} if after.n > before.n or after.n is null; after.x = 1, else code
 //! replace order_line where orderId is "o" [{"id":"l"}]
 //! if the last event is evt-1
 //! ```

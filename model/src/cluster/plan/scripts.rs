@@ -52,7 +52,7 @@ fn play(script: &str) -> String {
         }
         if player.asks(line) {
             player.named = next_step(&player.catalogue, &player.observed);
-            let named = player.named.as_ref().map_or("nothing to do".to_owned(), said);
+            let named = player.named.as_ref().map_or_else(|| "nothing to do".to_owned(), said);
             played.push_str(&format!("= {named}\n"));
         }
     }
