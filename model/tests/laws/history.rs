@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::partition::{ChunkSink, ChunkSource};
 use model::{
     Action, Alias, Batch, BranchId, BranchKey, ChildLink, Command, CommandId, Conventions,
     DedupLimits, Definition, Entropy, ModuleId, Mutation, Object, Origin, Partition, PatternPart,
@@ -12,6 +11,8 @@ use model::{
     Validation, Value, VersionRule,
 };
 use proptest::prelude::*;
+
+use crate::shared::{OrderParts, any_order_parts};
 
 const SCHEMA: &str = r#"{"tables": [
     {"name": "order_header", "fields": [
@@ -204,7 +205,8 @@ fn any_command() -> impl Strategy<Value = GeneratedStep> {
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
-    let mutations = prop_oneof![3 => prop::collection::vec(any_mutation(), 1), 1 => any_mutations()];
+    let mutations =
+        prop_oneof![3 => prop::collection::vec(any_mutation(), 1), 1 => any_mutations()];
     let last_event = prop_oneof![
         12 => Just(None),
         1 => Just(Some(None)),
@@ -230,31 +232,15 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 fn any_order() -> impl Strategy<Value = Request> {
-    let id =
-        prop_oneof![3 => (0..4_u32).prop_map(|n| format!("o{n}")), 1 => Just("draft-1".to_owned())];
-    let version = prop_oneof![1 => Just(None), 3 => (1..4_u64).prop_map(Some)];
-    let shift = prop_oneof![9 => Just("s1"), 1 => Just("")];
-    let few = |prefix: &'static str| {
-        let rows =
-            prop::collection::vec((0..4_u32).prop_map(move |n| format!("{prefix}{n}")), 0..3);
-        let rows = rows.prop_map(|ids| {
-            ids.into_iter().map(|id| [("id", id)].into_iter().collect()).collect::<Vec<Object>>()
-        });
-        // One in four lists is not sent.
-        prop::option::weighted(0.75, rows)
-    };
-    (id, version, shift, few("l"), few("p")).prop_map(|(id, version, shift, lines, payments)| {
-        let mut header: Object = [("id", id.as_str()), ("shiftId", shift)].into_iter().collect();
-        if let Some(version) = version {
-            header.insert("version", Value::from(version));
-        }
+    any_order_parts().prop_map(|OrderParts { header, lines, payments }| {
+        let id = header.get("id").cloned().unwrap_or_default();
         let saved = RecordMutation::new(Action::Save, "order_header", header);
         let mut transaction = Transaction::of([saved]);
         for (table, rows) in [("order_line", lines), ("order_payment", payments)] {
             let children = rows.map(|rows| ReplaceChildren {
                 table: table.to_owned(),
                 parent_field: "orderId".to_owned(),
-                parent: id.as_str().into(),
+                parent: id.clone(),
                 rows,
             });
             transaction.mutations.extend(children.map(Mutation::ReplaceChildren));
@@ -364,28 +350,4 @@ fn any_record() -> impl Strategy<Value = (&'static str, Object)> {
         line.prop_map(|record: Object| ("order_line", record)),
         dish.prop_map(|record: Object| ("dish", record)),
     ]
-}
-
-/// A checkpoint in memory.
-#[derive(Default)]
-pub(crate) struct StoreContents(BTreeMap<String, Vec<u8>>);
-
-impl ChunkSink for StoreContents {
-    fn put(&mut self, name: &str, bytes: Vec<u8>) {
-        assert!(self.0.insert(name.to_owned(), bytes).is_none(), "{name} twice");
-    }
-
-    fn keep(&mut self, name: &str) {
-        panic!("{name} was never let go in a history this short");
-    }
-}
-
-impl ChunkSource for StoreContents {
-    fn get(&self, name: &str) -> Option<Vec<u8>> {
-        self.0.get(name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
 }
