@@ -62,7 +62,8 @@ fn precondition_level(precondition: &Precondition) -> u16 {
         | Precondition::UnmodifiedSince(_)
         | Precondition::LastKnown(_)
         | Precondition::CommitDay { .. }
-        | Precondition::LastEvent(_) => FIRST_LEVEL,
+        | Precondition::LastEvent(_)
+        | Precondition::Change(_) => FIRST_LEVEL,
     }
 }
 

@@ -23,6 +23,7 @@ pub mod entropy;
 mod event_log;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod hash;
 pub mod ids;
 mod level;
 pub mod limits;
@@ -31,11 +32,14 @@ mod module;
 pub mod mutant;
 pub mod outcome;
 pub mod partition;
+pub mod predicate;
 mod procedure;
 mod query;
 pub mod read;
 pub mod reject;
 pub mod schema;
+#[cfg(test)]
+mod scripts;
 pub mod sequence;
 pub mod store;
 #[cfg(test)]
@@ -53,14 +57,15 @@ pub use command::{
     ProcedureCall, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
     Restore, RestoreMode, RuleChange, Seed, SetSequence, Transaction,
 };
-pub use dedup::{DedupLimits, DedupUse};
-pub use definition::{Definition, Validation, VersionRule};
+pub use dedup::DedupUse;
+pub use definition::{DedupLimits, Definition, Validation, VersionRule};
 pub use delta::{
-    BulkOperation, Delta, Effect, Event, EventChange, Hash, ModuleChange, Part, PriorRecords,
+    BulkOperation, Delta, Effect, Event, EventChange, ModuleChange, Part, PriorRecords,
     RecordChange,
 };
 pub use entropy::Entropy;
 pub use event_log::chain::{BrokenChain, EventChain};
+pub use hash::Hash;
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
@@ -69,20 +74,22 @@ pub use level::LevelNotAgreed;
 pub use module::RecordDiff;
 pub use outcome::{Acceptance, Outcome, ReservedNumber};
 pub use partition::{AppliedCommand, Partition};
+pub use predicate::{
+    ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField, Filter, Operator,
+};
 pub use procedure::{
     Procedure, ProcedureContext, ProcedureView, Procedures, sent_version, stored_version,
 };
 pub use query::{folded, saved_at, updated_at};
 pub use read::{
-    Answer, ArchiveEntry, ArchivedTable, CursorStatus, DefinitionCheck, Events, Filter, Head,
-    LogCursor, LogHead, ModuleSnapshot, Operator, OrderBy, Page, PageCursor, PageQuery, Query,
-    QueryPage, Read, ReadLevel, RowPosition, SequenceState, SyncDelta, SyncQuery, TableDelta,
-    Violation,
+    Answer, ArchiveEntry, ArchivedTable, CursorStatus, DefinitionCheck, Events, Head, LogCursor,
+    LogHead, ModuleSnapshot, OrderBy, Page, PageCursor, PageQuery, Query, QueryPage, Read,
+    ReadLevel, RowPosition, SequenceState, SyncDelta, SyncQuery, TableDelta, Violation,
 };
 pub use reject::Reject;
 pub use schema::{
     Alias, BadSchema, ChildLink, Conventions, Field, FieldType, InsertContext, Reference, Rounding,
     Schema, SkippedRows, Table,
 };
-pub use sequence::{BadRule, Counters, PatternPart, SequenceRule, SequenceRules};
+pub use sequence::{BadRule, PatternPart, SequenceCounters, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

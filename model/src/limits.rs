@@ -3,6 +3,9 @@
 
 /// Most mutations of one write: a purge of a busy day's orders fits, a table copied whole does not.
 pub const MUTATIONS_MAX: usize = 10_000;
+/// Comparisons that the conditions over the change of one mutation may make: a table of which of
+/// eight states may follow which needs no more, and ten thousand mutations stay quick.
+pub const CHANGE_COMPARISONS_MAX: usize = 64;
 /// Events every branch keeps in memory, so that a client back within a moment needs no disk.
 pub const EVENTS_KEPT_MIN: usize = 256;
 /// Events of one sealed segment. Part of the checkpoint's format: boundaries must be equal on all

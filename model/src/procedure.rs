@@ -16,7 +16,7 @@ use crate::canonical;
 use crate::codec::{self, CodecError};
 use crate::command::{ProcedureCall, RecordMutation, ReplaceChildren};
 use crate::definition::Definition;
-use crate::delta::Hash;
+use crate::hash::Hash;
 use crate::ids::{ModuleId, RecordKey, Timestamp};
 use crate::module::{Module, Plan, RecordDiff, version};
 use crate::reject::Reject;

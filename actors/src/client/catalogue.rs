@@ -71,7 +71,7 @@ impl CatalogueClient {
             reason: "the cluster is still forming".to_owned(),
             retry_after: Duration::from_secs(1),
         })?;
-        if !catalogue.knows_branch(&key.branch) {
+        if !catalogue.allows_branch(&key.branch) {
             return Err(RouteError::UnknownBranch(key.branch.to_string()));
         }
         if catalogue.module(&key.module).is_none() {

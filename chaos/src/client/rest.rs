@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, ClientRequest, RecordWrite, cursor_of,
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, WorkloadRequest, cursor_of,
     module_path, mutation_json, record_json,
 };
 use history::{BranchModule, LogPosition};
@@ -32,11 +32,11 @@ impl RestClient {
         node: &str,
         branch_key: &BranchModule,
         key: &str,
-        request: &ClientRequest,
+        request: &WorkloadRequest,
     ) -> AttemptResult {
         let module = module_path(branch_key);
         let (method, path, body) = match request {
-            ClientRequest::Write(mutations) => match mutations.as_slice() {
+            WorkloadRequest::Write(mutations) => match mutations.as_slice() {
                 [mutation] => {
                     let path = format!("{module}/tables/{}", mutation.table);
                     (method(mutation), path, json!({"record": record_json(mutation)}))
@@ -46,7 +46,7 @@ impl RestClient {
                     ("POST", format!("{module}/batch"), json!({"verbs": mutations}))
                 }
             },
-            ClientRequest::Query { table, filter } => (
+            WorkloadRequest::Query { table, filter } => (
                 "POST",
                 "/api/query/module".to_owned(),
                 json!({"branchId": branch_key.branch, "moduleId": branch_key.module, "table": table,

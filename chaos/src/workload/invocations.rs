@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::records::{ACCOUNTS_TABLE, QueryRows, list_parts};
 use super::setup::{PADDING_BYTES, PADDING_FIELD};
-use crate::client::{Acknowledgement, WorkloadRequest, RecordWrite};
+use crate::client::{Acknowledgement, RecordWrite, WorkloadRequest};
 use history::{Invocation, Response, ReturnValue};
 
 /// The request of an invocation. `rows` is what the client has read before, if the request changes

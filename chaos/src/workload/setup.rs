@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{MODULE, branch_keys};
-use crate::client::{AttemptResult, WorkloadRequest, RecordWrite, RestClient};
+use crate::client::{AttemptResult, RecordWrite, RestClient, WorkloadRequest};
 use history::{BranchModule, NodeId};
 
 /// How many accounts a branch has.

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::records::{QueryRows, list_names};
 use super::{MODULE, WorkloadContext, branch_keys, invocations, setup};
-use crate::client::{AttemptResult, WorkloadRequest, RestClient, SocketClient};
+use crate::client::{AttemptResult, RestClient, SocketClient, WorkloadRequest};
 use crate::rng::Rng;
 use history::{
     Attempt, BranchModule, Completion, Invocation, LogPosition, NodeId, Operation, Response,
@@ -323,7 +323,12 @@ impl Writer {
     }
 
     /// Sends a request once and records an impossible result.
-    async fn attempt(&mut self, node: NodeId, id: &str, request: &WorkloadRequest) -> AttemptResult {
+    async fn attempt(
+        &mut self,
+        node: NodeId,
+        id: &str,
+        request: &WorkloadRequest,
+    ) -> AttemptResult {
         let result = self.send(node, id, request).await;
         self.record_if_impossible(id, &result);
         result

@@ -31,12 +31,12 @@ use crate::scoped_store::ScopedStore;
 /// # Errors
 /// `branch-not-found`, or that the cluster could not be asked.
 pub(crate) async fn branch_exists(app: &App, branch: &BranchId) -> Result<(), ApiError> {
-    if app.node().catalogue().knows_branch(branch) {
+    if app.node().catalogue().allows_branch(branch) {
         return Ok(());
     }
     // Only after this may it be denied: a client that made it at another node asks here next.
     app.node().catch_up().await?;
-    if app.node().catalogue().knows_branch(branch) {
+    if app.node().catalogue().allows_branch(branch) {
         return Ok(());
     }
     Err(RouteError::UnknownBranch(branch.to_string()).into())
@@ -88,7 +88,7 @@ impl ModuleScope {
         level: ReadLevel,
     ) -> Result<Self, ApiError> {
         let catalogue = app.node().catalogue();
-        if !catalogue.knows_branch(&key.branch) {
+        if !catalogue.allows_branch(&key.branch) {
             return Err(RouteError::UnknownBranch(key.branch.to_string()).into());
         }
         let listed = catalogue.modules_of(&key.branch).contains(&key.module);

@@ -253,7 +253,7 @@ impl Session {
             Ok(branch) => branch,
             Err(error) => return self.failed(request_id.as_ref(), &error, cx.now),
         };
-        if !cx.catalogue.knows_branch(&branch) {
+        if !cx.catalogue.allows_branch(&branch) {
             // Only the cluster may deny it: the read asks what has been agreed on since.
             let module = cx.catalogue.modules.first().map(|module| module.id.clone());
             let module = module.or_else(|| ModuleId::parse("pos").ok());

@@ -369,7 +369,7 @@ impl Fake {
         if let Some(branch) = state.partition.branch(key) {
             return Ok(branch.clone());
         }
-        if !self.catalogue().knows_branch(&key.branch) {
+        if !self.catalogue().allows_branch(&key.branch) {
             return Err(RouteError::UnknownBranch(key.branch.to_string()));
         }
         let definition = self.catalogue().definition(key);
@@ -414,7 +414,7 @@ impl Store for Fake {
             if let Some(refused) = this.orders().refuse_submit.lock().clone() {
                 return Err(refused);
             }
-            if !this.catalogue().knows_branch(&command.key.branch) {
+            if !this.catalogue().allows_branch(&command.key.branch) {
                 return Err(RouteError::UnknownBranch(command.key.branch.to_string()));
             }
             if this.catalogue().module(&command.key.module).is_none() {

@@ -96,7 +96,8 @@ mod tests {
     use super::*;
     use crate::ids::TableName;
     use crate::module::Relations;
-    use crate::read::{Filter, Operator, OrderBy};
+    use crate::predicate::{Filter, Operator};
+    use crate::read::OrderBy;
     use crate::testing::{object, schema};
     use crate::value::Value;
 

@@ -244,7 +244,7 @@ impl Session {
         let catalogue = cx.catalogue;
         // Nothing feeds what is not there; another reading of the name may come to be.
         let input = |key: BranchKey, table| {
-            let exists = catalogue.knows_branch(&key.branch);
+            let exists = catalogue.allows_branch(&key.branch);
             exists.then_some(TopicInput { key, table, applied: None })
         };
         match topic {
