@@ -25,7 +25,7 @@ use crate::rest::reply::{json_bytes, rendered, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{StoreCall, unexpected_answer};
-use crate::wire::{EventLog, LogLine, Module, RecordEvent};
+use crate::wire::{EventLogShape, LogLine, ModuleShape, RecordEvent};
 
 mod ingest;
 
@@ -134,8 +134,8 @@ impl Serialize for LogAnswer<'_> {
             updated_at: String,
             server_id: &'a str,
             events: &'a [Object],
-            event_log: EventLog<'a>,
-            snapshot: Module<'a>,
+            event_log: EventLogShape<'a>,
+            snapshot: ModuleShape<'a>,
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
             warnings: &'a [String],
         }
@@ -147,8 +147,8 @@ impl Serialize for LogAnswer<'_> {
             updated_at: head.last_updated_at.to_iso(),
             server_id: self.server_id,
             events: &self.events,
-            event_log: EventLog::of(self.log, now()),
-            snapshot: Module(&self.snapshot),
+            event_log: EventLogShape::of(self.log, now()),
+            snapshot: ModuleShape(&self.snapshot),
             warnings: &self.warnings,
         }
         .serialize(to)

@@ -25,7 +25,7 @@ use crate::rest::reply::{json, json_bytes, rendered};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{ScopedStore, StoreCall, Target};
-use crate::wire::{Members, Module};
+use crate::wire::{Members, ModuleShape};
 
 pub(crate) fn routes() -> Routes {
     const SCHEMA: &str = "{branchId: text, modules: {*: {moduleId: text, branchId: text, \
@@ -339,10 +339,10 @@ impl Serialize for LiveSnapshot<'_> {
         #[serde(rename_all = "camelCase")]
         struct Shape<'a> {
             #[serde(flatten)]
-            module: Module<'a>,
+            module: ModuleShape<'a>,
             saved_at: String,
         }
         let saved_at = self.0.head.last_updated_at.to_iso();
-        Shape { module: Module(self.0), saved_at }.serialize(to)
+        Shape { module: ModuleShape(self.0), saved_at }.serialize(to)
     }
 }

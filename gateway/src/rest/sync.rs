@@ -37,7 +37,7 @@ use crate::rest::route_doc::{Op, op};
 use crate::rest::routes::Routes;
 use crate::scoped_store::ScopedStore;
 use crate::scoped_store::{StoreCall, unexpected_answer};
-use crate::wire::Module;
+use crate::wire::ModuleShape;
 
 /// What another sync system has under `/api/sync`.
 const RESERVED: [&str; 4] = ["stats", "batch-push", "pull-changes", "resolve-conflict"];
@@ -193,7 +193,7 @@ async fn whole(State(app): State<App>, scope: SyncScope) -> Result<Response, Api
         version: u64,
         updated_at: String,
         server_id: &'a str,
-        snapshot: Module<'a>,
+        snapshot: ModuleShape<'a>,
     }
     let snapshot = scope.store.snapshot(scope.key, scope.level).await?;
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
@@ -206,7 +206,7 @@ async fn whole(State(app): State<App>, scope: SyncScope) -> Result<Response, Api
             version: head.revision.0,
             updated_at: head.last_updated_at.to_iso(),
             server_id: &server_id,
-            snapshot: Module(&outline[0]),
+            snapshot: ModuleShape(&outline[0]),
         })
     };
     let answer = render::modules(&app, vec![snapshot], write).await?;

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::{ApiError, Problem};
 use crate::wire::cursor::{BatchPart, WireCursor};
-use crate::wire::snapshot::Module;
+use crate::wire::snapshot::ModuleShape;
 
 mod log;
 
@@ -249,7 +249,7 @@ impl<'a> RecordEvent<'a> {
         EventFrame {
             frame: self.frame("server:event"),
             notice: self.notice(),
-            snapshot: wanted.map(Module),
+            snapshot: wanted.map(ModuleShape),
             cursor: self.cursor(),
             batch: BatchPart::of(self.event),
         }
@@ -350,7 +350,7 @@ pub(crate) struct EventFrame<'a> {
     frame: Frame<'a>,
     notice: Notice<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot: Option<Module<'a>>,
+    snapshot: Option<ModuleShape<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<WireCursor>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::wire::cursor::{BatchPart, WireCursor};
-use crate::wire::snapshot::Module;
+use crate::wire::snapshot::ModuleShape;
 
 /// One act on a whole module.
 pub(crate) struct ModuleEvent<'a> {
@@ -59,7 +59,7 @@ impl Serialize for ModuleEvent<'_> {
         map.serialize_entry("moduleId", &delta.key.module)?;
         map.serialize_entry("version", &event.revision)?;
         if change.operation == BulkOperation::Reset {
-            map.serialize_entry("snapshot", &snapshot.map(Module))?;
+            map.serialize_entry("snapshot", &snapshot.map(ModuleShape))?;
             map.serialize_entry("record", &())?;
         }
         for (name, value) in change.details.iter() {

@@ -11,7 +11,7 @@ use crate::wire::flag::Flag;
 
 /// `moduleSnapshot`.
 #[derive(Clone, Copy)]
-pub(crate) struct Module<'a>(pub(crate) &'a ModuleSnapshot);
+pub(crate) struct ModuleShape<'a>(pub(crate) &'a ModuleSnapshot);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,7 +21,7 @@ pub(crate) struct ModuleMeta {
     lab_counter: u64,
 }
 
-impl Module<'_> {
+impl ModuleShape<'_> {
     /// Its `meta`.
     pub(crate) fn meta(self) -> ModuleMeta {
         ModuleMeta::of(&self.0.head)
@@ -44,7 +44,7 @@ impl ModuleMeta {
     }
 }
 
-impl Serialize for Module<'_> {
+impl Serialize for ModuleShape<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -69,7 +69,7 @@ impl Serialize for Module<'_> {
 
 /// Several modules by their ids.
 pub(crate) fn by_id(modules: &[Arc<ModuleSnapshot>]) -> impl Serialize {
-    Members(modules.iter().map(|module| (&module.head.key.module, Module(module))))
+    Members(modules.iter().map(|module| (&module.head.key.module, ModuleShape(module))))
 }
 
 /// Why a snapshot is sent.

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::wire::event::RecordEvent;
 use crate::wire::module_event::module_meta;
-use crate::wire::snapshot::Module;
+use crate::wire::snapshot::ModuleShape;
 
 /// What emptying a table is called.
 const TABLE_PURGE: &str = "table:purge";
@@ -61,7 +61,7 @@ impl Serialize for TopicData<'_> {
         for (name, value) in self.0.iter() {
             match self.1 {
                 Some(snapshot) if &**name == SNAPSHOT => {
-                    map.serialize_entry(SNAPSHOT, &Module(snapshot))?;
+                    map.serialize_entry(SNAPSHOT, &ModuleShape(snapshot))?;
                 }
                 Some(_) | None => map.serialize_entry(&**name, value)?,
             }
