@@ -25,6 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{CatalogueClient, LocalPartition, LocalPartitions};
+use crate::level_gate::LevelGate;
 use crate::liveness::PeerLiveness;
 use crate::partition::activations::Activations;
 use crate::partition::machine::{AppliedPartition, PartitionMachine};
@@ -286,6 +287,7 @@ impl State {
             group: group.clone(),
             applied: Arc::clone(&applied),
             catalogue: catalogue.clone(),
+            levels: LevelGate::new(catalogue.clone(), self.arguments.procedures.clone()),
             liveness: Arc::clone(liveness),
             activations: activations.clone(),
         };

@@ -22,12 +22,12 @@ use std::time::Duration;
 
 use model::{Answer, BranchKey, ModuleSnapshot, Read, ReadLevel};
 
-pub(crate) use feed::SupervisorStart;
-pub(crate) use feeds::Feeds;
+pub(crate) use feed::FeedSupervisor;
+pub(crate) use feeds::{Feeds, Message as FeedMessage};
 pub(crate) use server::FeedServer;
 pub(crate) use upstream::UpstreamContext;
 
-use crate::client::{CatalogueClient, LocalPartitions, Reads, read_error};
+use crate::client::{Reads, read_error};
 use crate::message::Refusal;
 use crate::store::{Cursor, Follow, RouteError};
 use follower::LogFollower;
@@ -40,8 +40,7 @@ const POSITION_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Follows {
     pub(crate) reads: Reads,
-    pub(crate) catalogue_client: CatalogueClient,
-    pub(crate) partitions: LocalPartitions,
+    pub(crate) upstream: UpstreamContext,
     pub(crate) feeds: Feeds,
     pub(crate) server: FeedServer,
 }
@@ -72,12 +71,12 @@ impl Follows {
 
     /// Every later delta of a branch, from the replica here or from afar.
     async fn tap(&self, key: &BranchKey) -> Result<LiveChannel, RouteError> {
-        let partition = self.catalogue_client.find(key).await?;
-        if let Some(local) = self.partitions.get(partition) {
+        let partition = self.upstream.catalogue_client.find(key).await?;
+        if let Some(local) = self.upstream.partitions.get(partition) {
             return Ok(LiveChannel::Replica(local.applied.subscribe(key).1));
         }
-        let channel = self.feeds.tap(key).map_err(|error| RouteError::Unavailable {
-            reason: format!("the feed did not start: {error}"),
+        let channel = self.feeds.tap(key).ok_or_else(|| RouteError::Unavailable {
+            reason: "this node is about to start its feeds".to_owned(),
             retry_after: Duration::from_secs(1),
         })?;
         Ok(LiveChannel::Feed(channel))

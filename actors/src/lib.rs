@@ -17,6 +17,7 @@ mod control;
 mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod level_gate;
 pub mod limits;
 mod liveness;
 mod message;

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 /// Which peers this node has a link to.
 #[derive(Default)]
-pub(crate) struct PeerLiveness(Mutex<BTreeMap<NodeId, Link>>);
+pub(crate) struct PeerLiveness(Mutex<BTreeMap<NodeId, LinkStatus>>);
 
-struct Link {
+struct LinkStatus {
     since: Instant,
     /// The peer said that it stops soon.
     is_draining: bool,
@@ -23,7 +23,7 @@ impl PeerLiveness {
     pub(crate) fn link_changed(&self, peer: NodeId, up: bool) {
         let mut links = self.0.lock();
         if up {
-            let new = Link { since: Instant::now(), is_draining: false };
+            let new = LinkStatus { since: Instant::now(), is_draining: false };
             links.entry(peer).or_insert(new).is_draining = false;
         } else {
             links.remove(&peer);

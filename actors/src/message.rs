@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::codec::Versioned;
 use model::{
-    Answer, BranchKey, CatalogueEntry, CatalogueError, Command, Delta, NodeId, Offset, Outcome,
-    PartitionId, Read, ReadLevel, Reject,
+    Answer, BranchKey, CatalogueEntry, CatalogueError, Command, Delta, LevelNotAgreed, NodeId,
+    Offset, Outcome, PartitionId, Read, ReadLevel, Reject,
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,13 @@ impl From<raft::Fatal> for Refusal {
             reason: "this node's replica stopped; another node must serve this branch".to_owned(),
             retry_after: Duration::from_secs(1),
         }
+    }
+}
+
+impl From<LevelNotAgreed> for Refusal {
+    fn from(error: LevelNotAgreed) -> Self {
+        // A node may learn of a new level a moment after another, so that it is worth asking again.
+        Self::Unavailable { reason: error.to_string(), retry_after: Duration::from_secs(5) }
     }
 }
 

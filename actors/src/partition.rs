@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::level_gate::LevelGate;
 use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
 use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, Refusal};
@@ -27,8 +28,8 @@ pub(crate) mod machine;
 pub(crate) mod proposer;
 mod transfer;
 
-use activations::{Activations, Admission, BranchHandle};
-use branch::{BranchActor, BranchArguments, Submission};
+use activations::{Activations, Admission, BranchHandle, BranchMessage, Submission};
+use branch::{BranchActor, BranchArguments};
 use machine::{AppliedPartition, PartitionMachine};
 use proposer::{Proposal, Proposer};
 
@@ -63,6 +64,7 @@ pub(crate) struct PartitionArguments {
     pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) levels: LevelGate,
     pub(crate) liveness: Arc<PeerLiveness>,
     pub(crate) activations: Activations,
 }
@@ -158,7 +160,7 @@ impl Actor for PartitionActor {
             #[cfg(test)]
             Message::PanicBranch(key) => {
                 if let Some(actor) = state.arguments.activations.actor(&key) {
-                    let _ = actor.cast(branch::Message::Panic);
+                    let _ = actor.cast(BranchMessage::Panic);
                 }
             }
         }
@@ -287,7 +289,7 @@ impl State {
                 self.arguments.group.clone(),
                 term,
                 applied,
-                self.arguments.catalogue.clone(),
+                self.arguments.levels.clone(),
             );
             self.leadership = Some(Leadership { term, proposer });
             self.define_configured();
@@ -332,7 +334,7 @@ impl State {
 fn passivate(activations: &Activations, idle_for: Duration) {
     for actor in activations.idle(idle_for) {
         // One that has ended sleeps already.
-        let _ = actor.cast(branch::Message::Passivate { idle_for });
+        let _ = actor.cast(BranchMessage::Passivate { idle_for });
     }
 }
 

@@ -11,11 +11,11 @@ pub use raft::{NetworkError as PeerError, Priority};
 /// Carries messages to the actors of other nodes.
 pub trait Peers: Send + Sync + 'static {
     /// Sends a message and waits for its answer. Messages of more than 4 MiB need `Priority::Bulk`;
-    /// answers of any size that is ever given come back whatever the lane of their call was.
+    /// answers of any size that is ever given come back whatever the priority of their call was.
     fn call(
         &self,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>>;
@@ -24,7 +24,7 @@ pub trait Peers: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`PeerError::Unreachable`] or [`PeerError::Full`]: it was not sent.
-    fn cast(&self, to: NodeId, lane: Priority, message: Bytes) -> Result<(), PeerError>;
+    fn cast(&self, to: NodeId, priority: Priority, message: Bytes) -> Result<(), PeerError>;
 
     /// The nodes there is no link to, each with the reason in words: it refuses this node, or
     /// cannot be reached. What is not known is left out.

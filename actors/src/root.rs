@@ -1,9 +1,9 @@
-//! Root: starts group 0 and RootActor, which supervises the control actor and the partition actors,
-//! and stops it all in the opposite order.
+//! Root: starts group 0 and RootActor, which supervises the control actor, the partition actors and
+//! the feeds' supervisor, and stops it all in the opposite order.
 //!
-//! Promise: a control actor that fails has a successor, and partition actors outlive it. Why they
-//! hang here and not under the control actor, which spawns them: an actor that ends takes its
-//! children with it, so a defect in control would have ended every partition of the node.
+//! Promise: each of them that fails has a successor, and partition actors outlive control actors.
+//! Why they hang here and not under the control actor, which spawns them: an actor that ends takes
+//! its children with it, so a defect in control would have ended every partition of the node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,10 @@ use raft::{Fatal, GroupId, Groups};
 use crate::client::{CatalogueClient, ClusterStore, LeaderClient, LocalPartitions};
 use crate::control::machine::CatalogueMachine;
 use crate::control::{self, ControlActor, ControlArguments};
+use crate::follow::{FeedMessage, FeedSupervisor, Follows};
 use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
+use crate::read_pool::ReadPool;
 use crate::status::FileBudget;
 use crate::status::report::StatusReporter;
 
@@ -113,8 +115,10 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         running: partitions,
         procedures: config.procedures,
     };
-    let (root, _) = Actor::spawn(None, RootActor, control).await?;
-    let store = ClusterStore::start(leaders, reporter, procedures, &root.get_cell()).await?;
+    let pool = ReadPool::start().map_err(|error| SpawnErr::StartupFailed(error.into()))?;
+    let store = ClusterStore::new(leaders, reporter, procedures, pool);
+    let arguments = RootArguments { control, follows: store.0.follows.clone() };
+    let (root, _) = Actor::spawn(None, RootActor, arguments).await?;
     Ok(ActorTree { store, root })
 }
 
@@ -148,23 +152,32 @@ impl ActorTree {
     }
 }
 
-/// How long after a control actor failed its successor is started: one that fails at once must not
-/// keep a processor busy.
+/// How long after an actor failed its successor is started: one that fails at once must not keep a
+/// processor busy.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Messages of the root actor.
 pub(crate) enum Message {
     /// Start a control actor in place of one that failed.
     StartControl,
+    /// Start a supervisor of feeds in place of one that failed.
+    StartFeeds,
     /// For tests: make the control actor fail.
     #[cfg(test)]
     PanicControl,
 }
 
+/// What the actors beneath it are started with.
+struct RootArguments {
+    control: ControlArguments,
+    follows: Follows,
+}
+
 /// Its state.
 struct State {
-    arguments: ControlArguments,
+    arguments: RootArguments,
     control: ActorRef<control::Message>,
+    feeds: ActorRef<FeedMessage>,
 }
 
 struct RootActor;
@@ -172,15 +185,16 @@ struct RootActor;
 impl Actor for RootActor {
     type Msg = Message;
     type State = State;
-    type Arguments = ControlArguments;
+    type Arguments = RootArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Message>,
-        arguments: ControlArguments,
+        arguments: RootArguments,
     ) -> Result<State, ActorProcessingErr> {
-        let control = spawn_control(&myself, arguments.clone()).await?;
-        Ok(State { arguments, control })
+        let control = spawn_control(&myself, arguments.control.clone()).await?;
+        let feeds = spawn_feeds(&myself, arguments.follows.clone()).await?;
+        Ok(State { arguments, control, feeds })
     }
 
     async fn handle(
@@ -190,13 +204,24 @@ impl Actor for RootActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::StartControl => match spawn_control(&myself, state.arguments.clone()).await {
-                Ok(control) => state.control = control,
-                Err(error) => {
-                    tracing::error!(%error, "the control actor did not start; it is tried again");
-                    myself.send_after(RESTART_PAUSE, || Message::StartControl);
+            Message::StartControl => {
+                match spawn_control(&myself, state.arguments.control.clone()).await {
+                    Ok(control) => state.control = control,
+                    Err(error) => {
+                        tracing::error!(%error, "the control actor did not start; tried again");
+                        myself.send_after(RESTART_PAUSE, || Message::StartControl);
+                    }
                 }
-            },
+            }
+            Message::StartFeeds => {
+                match spawn_feeds(&myself, state.arguments.follows.clone()).await {
+                    Ok(feeds) => state.feeds = feeds,
+                    Err(error) => {
+                        tracing::error!(%error, "the feeds' supervisor did not start; tried again");
+                        myself.send_after(RESTART_PAUSE, || Message::StartFeeds);
+                    }
+                }
+            }
             #[cfg(test)]
             Message::PanicControl => state.control.cast(control::Message::Panic)?,
         }
@@ -214,10 +239,14 @@ impl Actor for RootActor {
         if who.get_id() == state.control.get_id() {
             tracing::error!(%error, "the control actor failed and is started again");
             myself.send_after(RESTART_PAUSE, || Message::StartControl);
+        } else if who.get_id() == state.feeds.get_id() {
+            // Its feeds ended with it: their followers tap again until there is a successor.
+            tracing::error!(%error, "the feeds' supervisor failed and is started again");
+            myself.send_after(RESTART_PAUSE, || Message::StartFeeds);
         } else {
             // The control actor finds the partition without an actor and gives it one.
             tracing::error!(%error, "a partition actor failed and is started again");
-            state.arguments.running.forget_actor(who.get_id());
+            state.arguments.control.running.forget_actor(who.get_id());
         }
         Ok(())
     }
@@ -230,4 +259,12 @@ async fn spawn_control(
     let arguments = (arguments, root.get_cell());
     let (control, _) = Actor::spawn_linked(None, ControlActor, arguments, root.get_cell()).await?;
     Ok(control)
+}
+
+async fn spawn_feeds(
+    root: &ActorRef<Message>,
+    follows: Follows,
+) -> Result<ActorRef<FeedMessage>, ractor::SpawnErr> {
+    let (feeds, _) = Actor::spawn_linked(None, FeedSupervisor, follows, root.get_cell()).await?;
+    Ok(feeds)
 }

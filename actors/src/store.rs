@@ -134,6 +134,16 @@ pub enum RouteError {
     Indeterminate,
 }
 
+impl RouteError {
+    /// Whether asking again later may help.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::UnknownModule(_) | Self::UnknownBranch(_) | Self::Rejected(_) => false,
+            Self::Busy { .. } | Self::Unavailable { .. } | Self::Indeterminate => true,
+        }
+    }
+}
+
 /// What a client publishes under a topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Post {

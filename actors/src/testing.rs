@@ -23,19 +23,19 @@ use crate::{ActorTree, ClusterStore, Inbox, PeerError, Peers, Store};
 #[derive(Clone, Default)]
 struct Wires(Arc<Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>>, Arc<Mutex<BTreeMap<NodeId, usize>>>);
 
-struct Door {
+struct MemoryPeers {
     node: NodeId,
     wires: Wires,
 }
 
-impl Door {
+impl MemoryPeers {
     fn inbox(&self, to: NodeId) -> Result<Arc<dyn Inbox>, PeerError> {
         let inbox = self.wires.0.lock().get(&to).cloned();
         inbox.ok_or_else(|| PeerError::Unreachable { node: to, reason: "nobody listens".into() })
     }
 }
 
-impl Peers for Door {
+impl Peers for MemoryPeers {
     fn call(
         &self,
         to: NodeId,
@@ -160,7 +160,7 @@ impl Cluster {
             partitions: 4,
             entries: notes(),
             groups: groups.clone(),
-            peers: Arc::new(Door { node: NodeId(id), wires: self.wires.clone() }),
+            peers: Arc::new(MemoryPeers { node: NodeId(id), wires: self.wires.clone() }),
             warnings: Vec::new(),
             files: None,
             procedures: model::Procedures::default(),
@@ -183,7 +183,9 @@ impl Cluster {
     pub(crate) fn leader_of(&self, branch: &str) -> usize {
         let store = self.store(0);
         let partition = store.0.catalogue_client.locate(&key(branch)).unwrap();
-        self.place_of(store.0.leaders.leader_of(partition.into()).expect("somebody leads"))
+        self.place_of(
+            store.0.follows.upstream.leaders.leader_of(partition.into()).expect("somebody leads"),
+        )
     }
 
     /// Where a node stands among the nodes.

@@ -396,7 +396,7 @@ async fn the_last_post_outlives_the_owner_of_its_topic() {
     let store = cluster.store(0);
     store.publish(post("t", 1)).await.unwrap();
     let partition = model::cluster::partition_of_topic("t", store.catalogue().partitions);
-    let owner = store.0.leaders.leader_of(partition.into()).unwrap();
+    let owner = store.0.follows.upstream.leaders.leader_of(partition.into()).unwrap();
     let place = cluster.place_of(owner);
     cluster.kill(place).await;
     for place in 0..2 {
@@ -444,6 +444,35 @@ async fn a_change_whose_leader_hangs_is_made_by_the_next() {
     let made = follower.change("add".to_owned(), add_branch("new"));
     tokio::time::timeout(Duration::from_secs(60), made).await.unwrap().unwrap();
     assert_eq!(cluster.taken(place), 1, "it was asked, and left when its successor was known");
+}
+
+/// A command that a build of this level's predecessor cannot read.
+#[cfg(feature = "next-level")]
+fn command_of_next_level() -> model::Command {
+    let reserve = model::Reserve { table: "note".to_owned(), field: "id".to_owned() };
+    let request = model::Request::ReserveAtNextLevel(reserve);
+    model::Command { request, ..insert("dar", "n1", "x") }
+}
+
+#[cfg(feature = "next-level")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_refused_until_its_level_is_agreed() {
+    let cluster = Cluster::start(3).await;
+    let (store, command) = (cluster.store(0), command_of_next_level());
+    let refused = store.submit(command.clone()).await.unwrap_err().to_string();
+    assert!(refused.contains("needs level 2 and the cluster has agreed on level 1"), "{refused}");
+    // Nor does the leader propose one that came to it all the same.
+    let leader = cluster.store(cluster.leader_of("dar"));
+    let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
+    let timeout = Duration::from_secs(10);
+    let proposed = leader.0.writes.submit_here(partition, command.clone(), timeout).await;
+    assert!(matches!(proposed, Err(Refusal::Unavailable { .. })), "{proposed:?}");
+    accept(&store, insert("dar", "n2", "x")).await;
+
+    let raise = CatalogueChange::RaiseLevel(model::codec::NEXT_LEVEL);
+    store.change("raise".to_owned(), raise).await.unwrap();
+    let decided = store.submit(command).await;
+    assert!(decided.is_ok(), "whatever the branch says of it: {decided:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

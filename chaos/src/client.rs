@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub use rest::RestClient;
 pub use socket::SocketClient;
 
-use history::{BranchKey, Cursor};
+use history::{BranchModule, LogPosition};
 
 /// How long one attempt may take. It is shorter than a node's own deadline, so that clients abandon
 /// some requests that still take effect.
@@ -26,7 +26,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change to one record.
 #[derive(Debug, Clone)]
-pub struct Mutation {
+pub struct RecordWrite {
     /// `insert`, `merge` or `save`.
     pub action: &'static str,
     /// The table.
@@ -39,9 +39,9 @@ pub struct Mutation {
 
 /// A request to a branch.
 #[derive(Debug, Clone)]
-pub enum Request {
+pub enum WorkloadRequest {
     /// Changes; several of them are one batch: all or none.
-    Write(Vec<Mutation>),
+    Write(Vec<RecordWrite>),
     /// A linearizable query for the rows whose fields have these values.
     Query {
         /// The table.
@@ -72,7 +72,7 @@ pub enum AttemptResult {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Acknowledgement {
     /// The cursor of the last event.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<LogPosition>,
     /// The first record after the write; `null` if the response contains none.
     pub record: Value,
 }
@@ -101,17 +101,17 @@ pub async fn get(client: &reqwest::Client, http: &str, path: &str) -> Result<Val
 }
 
 /// The path of a branch:module in the REST API.
-pub(crate) fn module_path(branch_key: &BranchKey) -> String {
+pub(crate) fn module_path(branch_key: &BranchModule) -> String {
     format!("/api/branches/{}/modules/{}", branch_key.branch, branch_key.module)
 }
 
 /// The cursor in a response or frame.
-pub(crate) fn cursor_of(value: &Value) -> Option<Cursor> {
-    Some(Cursor { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
+pub(crate) fn cursor_of(value: &Value) -> Option<LogPosition> {
+    Some(LogPosition { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
 }
 
 /// A mutation as REST and WebSocket take it in a batch.
-fn mutation_json(mutation: &Mutation) -> Value {
+fn mutation_json(mutation: &RecordWrite) -> Value {
     let mut json = json!({
         "action": format!("module:{}", mutation.action),
         "table": mutation.table,
@@ -126,7 +126,7 @@ fn mutation_json(mutation: &Mutation) -> Value {
 }
 
 /// The record of a single mutation, which carries the expected version itself.
-fn record_json(mutation: &Mutation) -> Value {
+fn record_json(mutation: &RecordWrite) -> Value {
     let mut record = mutation.record.clone();
     if let Some(expected) = mutation.expected {
         record["version"] = expected.into();

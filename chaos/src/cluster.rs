@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 pub use disk::Disk;
 use native_tools::{ControlPage, NativeTools};
-pub use network::{Link, Network};
+pub use network::{LinkQuality, TestNetwork};
 pub use process::{DiskFault, NodeProcess};
 
 use crate::environment::Environment;
@@ -54,7 +54,7 @@ pub struct TestCluster {
     /// The nodes; node n is at index n - 1.
     pub processes: Vec<NodeProcess>,
     /// The network, in namespaces; `None` on loopback.
-    pub network: Option<Network>,
+    pub network: Option<TestNetwork>,
     /// Where the nodes run.
     pub environment: Environment,
     tools: NativeTools,
@@ -69,7 +69,7 @@ impl TestCluster {
         let tools = NativeTools::build(&config.work_dir)?;
         let network = match config.environment {
             Environment::Namespaces => Some(
-                Network::new(&config.work_dir, &tools, config.nodes, config.seed)
+                TestNetwork::new(&config.work_dir, &tools, config.nodes, config.seed)
                     .context("creating the network")?,
             ),
             Environment::Loopback => None,
@@ -127,7 +127,7 @@ impl TestCluster {
     ///
     /// # Errors
     /// On loopback there is none.
-    pub fn network(&self) -> Result<&Network> {
+    pub fn network(&self) -> Result<&TestNetwork> {
         self.network.as_ref().context("on loopback there are no links to cut")
     }
 

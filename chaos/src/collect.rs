@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{get, module_path};
 use crate::workload::{PADDING_FIELD, branch_keys};
 use history::checker::fields;
-use history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus, TableReading};
+use history::{BranchModule, LogEvent, LogPosition, NodeId, ReplicaReading, TableReading};
 
 /// How many events one request reads: the most that the store returns.
 const PAGE: u64 = 1000;
@@ -38,8 +38,8 @@ pub type NodeAddress = (NodeId, String);
 /// A node does not respond, or its response is not a log.
 pub async fn logs(
     nodes: &[NodeAddress],
-    branch_keys: &[BranchKey],
-) -> Result<Vec<(NodeId, BranchKey, Vec<LogEvent>)>> {
+    branch_keys: &[BranchModule],
+) -> Result<Vec<(NodeId, BranchModule, Vec<LogEvent>)>> {
     let client = slow_http_client()?;
     let mut logs = Vec::new();
     for (node, http) in nodes {
@@ -56,7 +56,7 @@ pub async fn logs(
 async fn log(
     client: &reqwest::Client,
     http: &str,
-    branch_key: &BranchKey,
+    branch_key: &BranchModule,
 ) -> Result<Vec<LogEvent>> {
     let mut log_events: Vec<LogEvent> = Vec::new();
     loop {
@@ -123,7 +123,7 @@ fn read_event(epoch: u64, event: &Value) -> Result<LogEvent> {
         fields.remove(PADDING_FIELD);
     }
     Ok(LogEvent {
-        cursor: Cursor { epoch, sequence },
+        cursor: LogPosition { epoch, sequence },
         id: text(&event["id"]).context("an event has an id")?,
         table: text(&event["table"]).unwrap_or_default(),
         key: text(&event["recordRef"]["key"]).unwrap_or_default(),
@@ -139,7 +139,7 @@ fn read_event(epoch: u64, event: &Value) -> Result<LogEvent> {
 ///
 /// # Errors
 /// The replicas do not apply the same index in time, or a node does not respond.
-pub async fn replicas(nodes: &[NodeAddress]) -> Result<Vec<ReplicaStatus>> {
+pub async fn replicas(nodes: &[NodeAddress]) -> Result<Vec<ReplicaReading>> {
     let client = slow_http_client()?;
     let end = Instant::now() + SETTLE_TIMEOUT;
     loop {
@@ -164,14 +164,14 @@ async fn read_replicas(
     client: &reqwest::Client,
     nodes: &[NodeAddress],
     query: &str,
-) -> Result<Vec<ReplicaStatus>> {
+) -> Result<Vec<ReplicaReading>> {
     let mut found = Vec::new();
     for (node, http) in nodes {
         let response = get(client, http, &format!("/api/cluster/replicas{query}"))
             .await
             .with_context(|| format!("asking node {node} for its replicas"))?;
         for replica in response["replicas"].as_array().context("the answer has replicas")? {
-            found.push(ReplicaStatus {
+            found.push(ReplicaReading {
                 node: *node,
                 partition: u16::try_from(replica["partition"].as_u64().context("a number")?)?,
                 applied: replica["applied"].as_u64().context("an index")?,
@@ -196,7 +196,7 @@ fn broken_chain(replica: &Value) -> Option<String> {
 }
 
 /// The leader of a branch according to the first node that knows one; it may be outdated.
-pub async fn leader(nodes: &[NodeAddress], branch_key: &BranchKey) -> Option<NodeId> {
+pub async fn leader(nodes: &[NodeAddress], branch_key: &BranchModule) -> Option<NodeId> {
     let client = crate::client::http_client().ok()?;
     for (_, http) in nodes {
         let Ok(status) = get(&client, http, "/api/cluster/status").await else { continue };

@@ -38,11 +38,11 @@ const LINE_EVERY_S: u64 = 30;
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: ChaosCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ChaosCommand {
     /// Run a cluster under faults; exits with 1 if a property broke, 3 if the run proves little
     Run(Box<RunOptions>),
     /// Run builds with a deliberate bug under faults; exits with 1 if a bug is not caught
@@ -129,9 +129,9 @@ struct MutantsOptions {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Command::Run(options) => run_command(*options).await,
-        Command::Mutants(options) => run_mutants(&options),
-        Command::Kinds { json } => list_kinds(json),
+        ChaosCommand::Run(options) => run_command(*options).await,
+        ChaosCommand::Mutants(options) => run_mutants(&options),
+        ChaosCommand::Kinds { json } => list_kinds(json),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::failure::RunFailure;
 
 /// A mutant, and the run that makes it visible.
 #[derive(Debug, Clone, Copy)]
-pub struct Mutant {
+pub struct MutantRun {
     /// Its name, as the build takes it (`model/src/mutant.rs`).
     pub name: &'static str,
     /// The faults, as `--scenario` takes them.
@@ -39,16 +39,16 @@ const fn mutant(
     scenario: &'static str,
     minutes: f64,
     on_loopback: bool,
-) -> Mutant {
-    Mutant { name, scenario, minutes, on_loopback, needs_high_load: false }
+) -> MutantRun {
+    MutantRun { name, scenario, minutes, on_loopback, needs_high_load: false }
 }
 
-const fn with_high_load(mutant: Mutant) -> Mutant {
-    Mutant { needs_high_load: true, ..mutant }
+const fn with_high_load(mutant: MutantRun) -> MutantRun {
+    MutantRun { needs_high_load: true, ..mutant }
 }
 
 /// All mutants.
-pub const MUTANTS: [Mutant; 11] = [
+pub const MUTANTS: [MutantRun; 11] = [
     mutant("acknowledge-before-commit", "kill-leader,pause-leader", 0.5, true),
     mutant("acknowledge-before-fsync", "power-all", 0.5, false),
     mutant("read-from-deposed-leader", "pause-leader", 0.7, true),
@@ -97,7 +97,7 @@ impl MutantTest {
     ///
     /// # Errors
     /// A run wrote no report, or its report cannot be read.
-    pub fn run(&self, mutant: &Mutant) -> Result<MutantResult> {
+    pub fn run(&self, mutant: &MutantRun) -> Result<MutantResult> {
         let began = Instant::now();
         let mut result =
             MutantResult { mutant: mutant.name, caught_by: Vec::new(), rounds: 0, seconds: 0 };
@@ -109,7 +109,7 @@ impl MutantTest {
         Ok(result)
     }
 
-    fn round(&self, mutant: &Mutant, seed: u64) -> Result<Vec<String>> {
+    fn round(&self, mutant: &MutantRun, seed: u64) -> Result<Vec<String>> {
         let out = self.out.join(mutant.name);
         // The report of an earlier round must not be mistaken for this one's.
         let report = out.join("report.json");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::cluster::{DiskFault, Link, TestCluster};
+use crate::cluster::{DiskFault, LinkQuality, TestCluster};
 use crate::rng::Rng;
 use history::NodeId;
 
@@ -239,7 +239,7 @@ impl InjectedFault {
 /// A node does not become ready. This is a failure of the store, not of the test cluster.
 pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> Result<()> {
     if let Some(network) = &cluster.network {
-        network.set_all(Link::default())?;
+        network.set_all(LinkQuality::default())?;
     }
     // Everything is reset, whichever fault was in effect: a combined or incomplete injection may
     // have changed more than `injected` says.

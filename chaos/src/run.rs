@@ -21,9 +21,9 @@ use crate::failure::{FailureKind, RunFailure};
 use crate::nemesis::{self, FaultKind, FaultTarget, InjectedFault};
 use crate::probe::DiskProbe;
 use crate::rng::Rng;
-use crate::workload::{self, Counts, Recording, RunningWorkload, WorkloadConfig};
+use crate::workload::{self, OperationCounts, Recording, RunningWorkload, WorkloadConfig};
 use history::checker::{self, Verdict};
-use history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
+use history::{BranchModule, DiskStall, Fault, History, MonotonicTime, NodeId};
 
 /// How long the workload runs before the first fault, so that every branch has a leader and a log.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -88,7 +88,7 @@ pub struct RunResult {
 pub struct Figures {
     /// What the clients counted.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: OperationCounts,
     /// Seconds from the first write to the last.
     pub seconds: u64,
     /// Processor time of all nodes, in milliseconds.
@@ -107,7 +107,7 @@ pub struct Progress<'a> {
     /// The fault in effect, or `calm`.
     pub activity: &'a str,
     /// What the clients counted so far.
-    pub counts: Counts,
+    pub counts: OperationCounts,
 }
 
 /// Runs a cluster under a workload and faults, and checks the history.
@@ -304,7 +304,7 @@ impl ChaosRun<'_> {
     /// Chooses a branch and asks for its leader, which may change before the fault is injected.
     async fn choose_target(&mut self) -> FaultTarget {
         let branch_keys = workload::branch_keys();
-        let branch_key: &BranchKey = self.rng.choose(&branch_keys);
+        let branch_key: &BranchModule = self.rng.choose(&branch_keys);
         let leader = collect::leader(&self.nodes, branch_key).await;
         // Drawn also where a leader is known: the series must not depend on who answers.
         let any = self.rng.choose(&self.nodes).0;

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub(crate) use setup::PADDING_FIELD;
 pub use setup::{definition, set_up};
 
-use history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
+use history::{BranchModule, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
 
 /// The module of all branches.
 pub const MODULE: &str = "chaos";
@@ -65,7 +65,7 @@ pub(crate) struct WorkloadContext {
 
 /// What the clients counted.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Counts {
+pub struct OperationCounts {
     /// Writes acknowledged.
     #[serde(rename = "acked")]
     pub acknowledged: u64,
@@ -82,7 +82,7 @@ pub struct Counts {
     pub received: u64,
 }
 
-impl Counts {
+impl OperationCounts {
     fn add(&mut self, op: &Operation) {
         let counted = match op.completion {
             Completion::Ok(_) if op.invocation.is_read() => &mut self.read,
@@ -98,13 +98,13 @@ impl Counts {
 #[derive(Debug, Default)]
 pub struct Recording {
     /// How many of each.
-    pub counts: Counts,
+    pub counts: OperationCounts,
     /// All operations, in the order of their completion.
     pub operations: Vec<Operation>,
     /// All received messages, in the order of their arrival.
     pub received: Vec<ReceivedMessage>,
     /// Branches that clients created.
-    pub branch_keys: Vec<BranchKey>,
+    pub branch_keys: Vec<BranchModule>,
     /// Responses that no correct store gives: a repeated response unlike the first one, a refusal
     /// for which there is no reason, a defect that the store reports.
     pub impossible_responses: Vec<String>,
@@ -141,7 +141,7 @@ pub fn start(config: WorkloadConfig, started: Instant) -> Result<RunningWorkload
 
 impl RunningWorkload {
     /// What the clients counted so far.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> OperationCounts {
         self.context.recording().counts
     }
 
@@ -190,13 +190,13 @@ impl WorkloadContext {
 }
 
 /// The branches that exist from the beginning.
-pub fn branch_keys() -> Vec<BranchKey> {
+pub fn branch_keys() -> Vec<BranchModule> {
     (1..=BRANCHES)
-        .map(|number| BranchKey { branch: format!("chaos-{number}"), module: MODULE.to_owned() })
+        .map(|number| BranchModule { branch: format!("chaos-{number}"), module: MODULE.to_owned() })
         .collect()
 }
 
-/// The sum of all accounts of each branch at the beginning, by [`BranchKey::name`].
+/// The sum of all accounts of each branch at the beginning, by [`BranchModule::name`].
 pub fn deposits() -> BTreeMap<String, i64> {
     branch_keys()
         .iter()

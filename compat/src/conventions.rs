@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_its_order_is_refused_and_its_version_is_checked() {
+    fn a_line_needs_its_order_and_its_version_is_checked() {
         let mut shop = Shop::lenient();
         let reject = shop.insert("order_line", r#"{"id":"l","orderId":""}"#).unwrap_err();
         assert_eq!(reject.code(), "missing-field");

@@ -7,6 +7,7 @@
 
 mod list;
 mod logs;
+mod parts;
 mod save;
 
 use model::codec::{self, CodecError};

@@ -103,6 +103,8 @@ impl Original {
         if files.has(SECRETS) {
             notes.push(format!("{SECRETS} is not applied: no field is hidden because of it"));
         }
+        // Directories before modules, which may take their definition out of one; modules before
+        // branches, whose seeds are judged by their schemas.
         let mut directories = branches::directories(&files, &mut notes);
         let modules = modules::read(&files, &mut directories, &mut notes)?;
         let schemas = schemas::read(&files, &directories, &mut notes)?;

@@ -124,7 +124,7 @@ impl Shop {
     /// Runs an act on the module; its event, if it made one.
     pub(crate) fn operation(&mut self, request: Request) -> Result<Option<Arc<Event>>, Reject> {
         let accepted = self.run(request)?;
-        assert!(accepted.delta.events.len() < 2, "an act is told by one event");
+        assert!(accepted.delta.events.len() < 2, "a bulk operation makes one event");
         Ok(accepted.delta.events.first().cloned())
     }
 

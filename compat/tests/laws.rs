@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use compat::SaveOrder;
-use model::partition::{ChunkSink, ChunkSource};
 use model::{
     Answer, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, ModuleId,
-    Object, Origin, Outcome, Partition, Read, Request, Schema, Timestamp, Validation, Value,
-    VersionRule,
+    Origin, Outcome, Partition, Read, Request, Schema, Timestamp, Validation, Value, VersionRule,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
+use shared::{OrderParts, StoreContents, any_order_parts};
+
+#[path = "../../model/tests/laws/shared.rs"]
+mod shared;
 
 const SCHEMA: &str = r#"[
     {"name":"order_header","fields":[
@@ -29,28 +31,6 @@ const SCHEMA: &str = r#"[
         {"name":"id","type":"text","primaryKey":true},
         {"name":"orderLineId","type":"text","nullable":true},
         {"name":"orderId","type":"text","nullable":true}]}]"#;
-
-/// A checkpoint in memory.
-#[derive(Default)]
-struct Held(BTreeMap<String, Vec<u8>>);
-
-impl ChunkSink for Held {
-    fn put(&mut self, name: &str, bytes: Vec<u8>) {
-        self.0.insert(name.to_owned(), bytes);
-    }
-
-    fn keep(&mut self, _: &str) {}
-}
-
-impl ChunkSource for Held {
-    fn get(&self, name: &str) -> Option<Vec<u8>> {
-        self.0.get(name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
-}
 
 fn key() -> BranchKey {
     BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap())
@@ -88,24 +68,11 @@ fn start(strict: bool) -> Partition {
 }
 
 fn any_order() -> impl Strategy<Value = SaveOrder> {
-    let id = (0..4_u32).prop_map(|n| format!("o{n}"));
-    let version = prop_oneof![1 => Just(None), 3 => (1..4_u64).prop_map(Some)];
-    let shift = prop_oneof![9 => Just("s1"), 1 => Just("")];
-    let few = |prefix: &'static str| {
-        let rows =
-            prop::collection::vec((0..4_u32).prop_map(move |n| format!("{prefix}{n}")), 0..3);
-        let rows = rows.prop_map(|ids| {
-            ids.into_iter().map(|id| [("id", id)].into_iter().collect()).collect::<Vec<Object>>()
-        });
-        // One in four lists is not sent.
-        prop::option::weighted(0.75, rows)
-    };
-    (id, version, shift, few("l"), few("p")).prop_map(|(id, version, shift, lines, payments)| {
-        let mut header: Object = [("id", id.as_str()), ("shiftId", shift)].into_iter().collect();
-        if let Some(version) = version {
-            header.insert("version", Value::from(version));
-        }
-        SaveOrder { header, lines, payments, ..SaveOrder::default() }
+    any_order_parts().prop_map(|OrderParts { header, lines, payments }| SaveOrder {
+        header,
+        lines,
+        payments,
+        ..SaveOrder::default()
     })
 }
 
@@ -137,7 +104,7 @@ proptest! {
             let batch = batch(i64::try_from(place).unwrap() + 1, order.request());
             prop_assert_eq!(one.apply(&batch), other.apply(&batch));
             if place == cut {
-                let mut held = Held::default();
+                let mut held = StoreContents::default();
                 other.chunks(&mut held);
                 other = Partition::from_chunks(&held, compat::procedures()).unwrap();
             }

@@ -12,8 +12,8 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -51,8 +51,10 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let mut server = Builder::new(TokioExecutor::new());
-        server.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
+        // HTTP/1.1 from the first byte on: a server that waits to see which version is spoken waits
+        // for ever where nothing is said.
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
         // A request that becomes a socket takes the count of its connection along.
         let intake = stream.intake();
         let gives_way = gives_way(intake.clone(), is_short.clone());
@@ -62,8 +64,7 @@ pub(crate) async fn serve(
                 request
             },
         ));
-        let connection =
-            server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let served = graceful.watch(connection);
         tokio::spawn(async move {
             tokio::select! {
@@ -75,6 +76,7 @@ pub(crate) async fn serve(
             drop(place);
         });
     }
+    // The listener goes first: who connects now is refused at once, and tries another node.
     drop(connections);
     if tokio::time::timeout(limits.drain_max, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still under way when their time to finish was over");

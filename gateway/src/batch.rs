@@ -30,7 +30,7 @@ pub(crate) fn read(
     };
     let read = mutations.into_iter().zip(0_u64..).map(|(mutation, index)| {
         let mutation = match mutation {
-            Value::Object(mutation) => read_verb(mutation, from, validation),
+            Value::Object(mutation) => read_mutation(mutation, from, validation),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
@@ -54,12 +54,12 @@ fn not_a_batch(given: Option<&Value>) -> ApiError {
         .details([("max", u64::try_from(BATCH_VERBS_MAX).unwrap_or(u64::MAX).into())])
 }
 
-fn read_verb(
+fn read_mutation(
     mut sent: Object,
     from: &Origin,
     validation: Validation,
 ) -> Result<RecordMutation, ApiError> {
-    known_members::VERB.members(&sent, validation)?;
+    known_members::BATCH_MUTATION.members(&sent, validation)?;
     let action = action(&sent)?;
     let table = text(&sent, known_members::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;

@@ -382,6 +382,7 @@ impl From<Reject> for ApiError {
                 ("bytes", bytes.into()),
             ]),
             Reject::ReadTimeout { .. } => new(Problem::ReadTimeout).retry(Duration::from_secs(1)),
+            // The caller has nothing to mend: the definition is on its way into the branch.
             Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             Reject::Sequence { .. } => new(Problem::SequenceFailed),
             Reject::Defect => new(Problem::Defect),

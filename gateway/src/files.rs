@@ -87,6 +87,8 @@ fn name_of(path: &str) -> Option<String> {
         name.push_str("index.html");
     }
     let first = name.split('/').next().unwrap_or_default();
+    // Files are looked for before routes: none of them may stand in for the API, and no data be
+    // served as a file.
     let is_kept_back = ["api", "data"].iter().any(|kept| first.eq_ignore_ascii_case(kept));
     let is_odd = |part: &str| {
         part.is_empty()
@@ -124,7 +126,7 @@ fn respond(is_head: bool, etags: Option<&HeaderValue>, kind: &'static str, file:
     let written = since.unwrap_or_default().as_millis();
     let tag = format!("W/\"{:x}-{written:x}\"", file.bytes);
     let etags = etags.and_then(|tags| tags.to_str().ok());
-    let is_known = etags.is_some_and(|tags| tags.split(',').any(|etags| etags.trim() == tag));
+    let is_known = etags.is_some_and(|tags| tags.split(',').any(|sent| sent.trim() == tag));
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
     } else if is_head {

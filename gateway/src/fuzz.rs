@@ -17,6 +17,8 @@ use crate::batch;
 use crate::preconditions;
 use crate::publish::Publish;
 use crate::rest::fuzz::read_bodies;
+use crate::scoped_store::PolicyClass;
+use crate::ws::dialect;
 use crate::ws::session::{Session, SessionAction, SessionContext};
 use crate::ws::subscription::{FollowStart, LogEnd};
 
@@ -40,7 +42,13 @@ pub fn rest_body(data: &[u8]) {
 pub fn socket_frame(data: &[u8]) {
     let catalogue = catalogue();
     let cx = SessionContext { now: AT, catalogue: &catalogue };
-    let (mut session, _) = Session::new("socket".into(), "ws-1".into(), AT);
+    let (mut session, _) = Session::new(
+        "socket".into(),
+        "ws-1".into(),
+        dialect::of_socket(),
+        PolicyClass::EVERYONE,
+        AT,
+    );
     for frame in data.split(|byte| *byte == b'\n') {
         let mut todo: VecDeque<SessionAction> = session.on_message(frame, cx).into();
         for _ in 0..ACTIONS_MAX {

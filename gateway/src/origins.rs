@@ -174,6 +174,8 @@ impl OriginPolicy {
         let sender = self.sender(request.uri(), request.headers());
         let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         match sender {
+            // A foreign page may read what it likes: without CORS headers its browser keeps the
+            // answer from it. Of a socket no browser checks anything later.
             RequestOrigin::Foreign(origin) if is_upgrade || !reads => Err(not_allowed(&origin)),
             RequestOrigin::Foreign(_) | RequestOrigin::Allowed(_) | RequestOrigin::Unnamed => {
                 Ok(sender)
@@ -185,6 +187,8 @@ impl OriginPolicy {
         if !self.checks_host || self.allowed.every {
             return Ok(());
         }
+        // A foreign name means that somebody pointed theirs at this machine, so that their pages
+        // count as pages of this node (DNS rebinding).
         for host in hosts(uri, headers) {
             let name = host_and_port(&host).map(|(name, _)| name);
             if !name.is_some_and(|name| self.is_own_host(&name)) {
@@ -219,6 +223,7 @@ impl OriginPolicy {
         if let Some(origin) = allowed {
             return RequestOrigin::Allowed(origin);
         }
+        // Images and scripts are asked for without an origin, but the browser says from which site.
         let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes).unwrap_or_default();
         if !self.allowed.every && site.eq_ignore_ascii_case(b"cross-site") {
             return RequestOrigin::Foreign("another site".to_owned());

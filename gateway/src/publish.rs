@@ -90,6 +90,7 @@ pub(crate) fn record(frame: &mut Object) -> Result<Option<Object>, ApiError> {
 
 /// Takes a member out if it is an object.
 pub(crate) fn take_object(from: &mut Object, name: &str) -> Option<Object> {
+    // What is no object stays where it is, and is passed on as it was sent.
     from.get(name)?.as_object()?;
     match from.remove(name) {
         Some(Value::Object(object)) => Some(object),

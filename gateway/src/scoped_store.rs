@@ -67,9 +67,19 @@ pub(crate) enum Target<'a> {
 /// Principals that see the same rows and the same fields of everything. Frames are rendered once
 /// for each dialect and class, so two principals of one class get the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum PolicyClass {
+pub(crate) struct PolicyClass(u16);
+
+impl PolicyClass {
     /// Everybody: nothing is hidden from anybody yet.
-    Everyone,
+    pub(crate) const EVERYONE: Self = Self(0);
+    /// Another class, for tests.
+    #[cfg(test)]
+    pub(crate) const OTHER: Self = Self(1);
+
+    /// The number that frames are shared under.
+    pub(crate) fn id(self) -> u16 {
+        self.0
+    }
 }
 
 /// Why a principal may not make a call. There is no reason yet, and so no such value: whoever adds
@@ -168,7 +178,7 @@ impl ScopedStore {
     /// Which principals see the same as this one.
     pub(crate) fn policy_class(&self) -> PolicyClass {
         match self.principal {
-            Principal::Anyone => PolicyClass::Everyone,
+            Principal::Anyone => PolicyClass::EVERYONE,
         }
     }
 
@@ -306,6 +316,8 @@ impl ScopedStore {
             CatalogueChange::GiveModule { branch, .. } => {
                 self.check(StoreCall::Administer, Target::Branch(branch))?;
             }
+            // A definition of one branch is that branch's, though it lies with all others in the
+            // catalogue.
             CatalogueChange::PutSchema { name, .. } => match branch_of_definition(name) {
                 Some(branch) => self.check(StoreCall::Administer, Target::Branch(&branch))?,
                 None => self.check(StoreCall::Administer, Target::Cluster)?,

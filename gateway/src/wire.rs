@@ -13,13 +13,12 @@ mod snapshot;
 mod topic;
 
 pub(crate) use cursor::WireCursor;
-pub(crate) use event::{
-    Ack, LogLine, Notice, RecordEvent, RecordRef, event_frames, frame_key, record_ref,
-};
+pub(crate) use event::{Ack, LogLine, Notice, RecordEvent, RecordRef, record_ref};
 pub(crate) use flag::{Directive, Flag};
-pub(crate) use log_head::{EventLog, EventMeta, Purged};
+pub(crate) use log_head::{EventLogShape, EventMeta, Purged};
+pub(crate) use module_event::ModuleEvent;
 pub(crate) use query::QueryFrame;
-pub(crate) use snapshot::{Module, ModuleMeta, SnapshotFrame, by_id};
+pub(crate) use snapshot::{ModuleMeta, ModuleShape, SnapshotFrame, SnapshotReason, by_id};
 pub(crate) use topic::{
     EventRenderer, SNAPSHOT, Stand, TopicFrame, TopicUpdate, channel_data, sync_data,
 };

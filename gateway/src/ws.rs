@@ -3,12 +3,12 @@
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
 //! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is
 //! what has yet to be written; `subscription` is what a session knows of a module it follows,
-//! `publish_queue` of what it is to decide; `dialect` names frames and writes them; `topic` and
+//! `publish_queue` of what it is to decide; `dialect` reads and writes frames; `topic` and
 //! `batch` read what clients say.
 
 mod batch;
 mod calls;
-mod dialect;
+pub(crate) mod dialect;
 mod outbox;
 mod publish_queue;
 pub(crate) mod session;

@@ -14,7 +14,7 @@ pub mod checker;
 mod record;
 
 pub use record::{
-    Attempt, BranchKey, Completion, Cursor, DiskStall, Fault, History, Invocation, LogEvent,
-    MonotonicTime, NodeId, Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue,
-    RowJson, SubscriptionMessage, TableReading, row_from_json,
+    Attempt, BranchModule, Completion, DiskStall, Fault, History, Invocation, LogEvent,
+    LogPosition, MonotonicTime, NodeId, Operation, ReceivedMessage, ReplicaReading, Response,
+    ReturnValue, RowJson, SubscriptionMessage, TableReading, row_from_json,
 };

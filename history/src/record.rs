@@ -28,14 +28,14 @@ pub type NodeId = u64;
 
 /// A branch:module: what has a log of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct BranchKey {
+pub struct BranchModule {
     /// The branch.
     pub branch: String,
     /// The module.
     pub module: String,
 }
 
-impl BranchKey {
+impl BranchModule {
     /// `branch:module`, as [`History::deposits`] and reports name it.
     pub fn name(&self) -> String {
         format!("{}:{}", self.branch, self.module)
@@ -44,7 +44,7 @@ impl BranchKey {
 
 /// A position in the log of a branch. Ordered by epoch, then by sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Cursor {
+pub struct LogPosition {
     /// The incarnation of the log.
     pub epoch: u64,
     /// The event's number in it, from 1; 0 is before the first event.
@@ -168,7 +168,7 @@ pub struct Operation {
     pub client: u32,
     /// The branch that it reads or writes.
     #[serde(rename = "place")]
-    pub branch_key: BranchKey,
+    pub branch_key: BranchModule,
     /// What was invoked.
     #[serde(rename = "intent")]
     pub invocation: Invocation,
@@ -214,7 +214,7 @@ impl Completion {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The cursor of the write's last event, or the one that was read.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<LogPosition>,
     /// The record's version after the write.
     pub version: Option<u64>,
     /// What was read, or the number that was taken.
@@ -251,7 +251,7 @@ pub struct ReceivedMessage {
     /// When the message arrived.
     pub at: MonotonicTime,
     /// The branch that it follows.
-    pub branch_key: BranchKey,
+    pub branch_key: BranchModule,
     /// The message.
     pub message: SubscriptionMessage,
 }
@@ -262,7 +262,7 @@ pub enum SubscriptionMessage {
     /// An event of the log.
     Event {
         /// Its cursor.
-        cursor: Cursor,
+        cursor: LogPosition,
         /// Its id.
         id: String,
         /// The id of the operation that wrote its record; `None` if it was written by the setup.
@@ -273,14 +273,14 @@ pub enum SubscriptionMessage {
     /// The whole state at a cursor. The events after it follow.
     Snapshot {
         /// The cursor of the state.
-        cursor: Cursor,
+        cursor: LogPosition,
         /// Whether the node announced that the subscriber cannot continue (`server:resync`).
         is_resync: bool,
     },
     /// The subscription continues at the subscriber's cursor. The events after it follow.
     Resumed {
         /// The cursor.
-        cursor: Cursor,
+        cursor: LogPosition,
     },
 }
 
@@ -296,7 +296,7 @@ pub fn row_from_json(text: &str) -> RowJson {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEvent {
     /// Its cursor.
-    pub cursor: Cursor,
+    pub cursor: LogPosition,
     /// Its id.
     pub id: String,
     /// The record's table.
@@ -319,7 +319,7 @@ pub struct TableReading {
     /// The node that showed it.
     pub node: NodeId,
     /// The branch.
-    pub branch_key: BranchKey,
+    pub branch_key: BranchModule,
     /// The table.
     pub table: String,
     /// Its rows, by key.
@@ -328,7 +328,7 @@ pub struct TableReading {
 
 /// The status of one replica, read at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplicaStatus {
+pub struct ReplicaReading {
     /// The node it is on.
     pub node: NodeId,
     /// The partition; 0 is group 0.
@@ -379,18 +379,18 @@ pub struct History {
     /// All received messages; those of one subscriber are in the order of their arrival.
     pub received: Vec<ReceivedMessage>,
     /// The logs at the end, each with the node that it was read from.
-    pub logs: Vec<(NodeId, BranchKey, Vec<LogEvent>)>,
+    pub logs: Vec<(NodeId, BranchModule, Vec<LogEvent>)>,
     /// Tables at the end.
     pub tables: Vec<TableReading>,
     /// The first number of every sequence, if it is known.
     pub first_number: Option<u64>,
     /// The replicas at the end.
-    pub replicas: Vec<ReplicaStatus>,
+    pub replicas: Vec<ReplicaReading>,
     /// The faults, in the order of their end.
     pub faults: Vec<Fault>,
     /// The stalls of the shared disk, in order. No checker judges by them; reports show them.
     pub stalls: Vec<DiskStall>,
-    /// The sum of all accounts of each branch at the beginning, by [`BranchKey::name`].
+    /// The sum of all accounts of each branch at the beginning, by [`BranchModule::name`].
     pub deposits: BTreeMap<String, i64>,
 }
 

@@ -9,14 +9,14 @@ mod apply;
 use std::sync::Arc;
 
 use crate::archive::Archive;
-use crate::checkpoint::write::HashSink;
 use crate::command::{Command, Origin, Request, Seed};
 use crate::dedup::{Dedup, DedupUse};
 use crate::definition::Definition;
-use crate::delta::{Event, Hash};
+use crate::delta::Event;
 use crate::entropy::Entropy;
 use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
+use crate::hash::Hash;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
 use crate::module::{Module, Numbers, Relations};
 use crate::procedure::{ProcedureView, Procedures};
@@ -281,12 +281,5 @@ impl Branch {
     /// The hash of the last event: equal logs have equal heads.
     pub fn chain_head(&self) -> Hash {
         self.chain_head
-    }
-
-    /// The hash of everything two replicas must agree on.
-    pub fn state_hash(&self) -> Hash {
-        let mut sink = HashSink::default();
-        self.write_state(&mut sink);
-        sink.hash()
     }
 }

@@ -8,8 +8,8 @@
 use rust_decimal::Decimal;
 use serde::ser::{self, Serialize};
 
-use crate::delta::Hash;
-use crate::value::{Number, Object, Value};
+use crate::hash::Hash;
+use crate::value::Number;
 
 /// Names what a value means: two have the same hash where they differ only in how they are written.
 pub fn hash<T: Serialize>(value: &T) -> Hash {
@@ -25,28 +25,6 @@ pub(crate) fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
     let mut writer = CanonicalWriter(Vec::with_capacity(256));
     value.serialize(&mut writer).expect("our types can all be written");
     writer.0
-}
-
-/// JSON with the members of each object by name, and each number in its one spelling.
-pub(crate) fn spelled(value: &Value) -> Value {
-    match value {
-        Value::Number(number) => {
-            Number::parse(&number.canonical()).map_or_else(|| value.clone(), Value::Number)
-        }
-        Value::Array(items) => Value::Array(items.iter().map(spelled).collect()),
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            // Clients build the same object in different orders; a name or a hash must not depend
-            // on it.
-            members.sort_unstable_by_key(|(name, _)| *name);
-            let mut sorted = Object::with_capacity(members.len());
-            for (name, value) in members {
-                sorted.push(name.clone(), spelled(value));
-            }
-            Value::Object(sorted)
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => value.clone(),
-    }
 }
 
 struct CanonicalWriter(Vec<u8>);
@@ -367,6 +345,7 @@ impl ser::SerializeMap for MapWriter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Value;
 
     fn of(json: &str) -> Vec<u8> {
         bytes(&Value::from_json(json.as_bytes()).unwrap())

@@ -26,21 +26,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dedup::DedupLimits;
-use crate::definition::{Definition, Validation, VersionRule};
-use crate::delta::Hash;
+use crate::definition::{DedupLimits, Definition, Validation, VersionRule};
+use crate::hash::Hash;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::module::{IgnoredLeap, Reservation};
 use crate::read::LogCursor;
 use crate::schema::Schema;
-use crate::sequence::{Counters, SequenceRule};
+use crate::sequence::{SequenceCounters, SequenceRule};
 use crate::value::Object;
 
 const PARTITION: &str = "partition";
 
 /// A chunk that only a build of the next level writes and reads.
 #[cfg(feature = "next-level")]
-const NEXT_LEVEL: &str = "next-level";
+const NEXT_LEVEL_CHUNK: &str = "next-level";
 
 /// The chunk `next-level`.
 #[cfg(feature = "next-level")]
@@ -71,7 +70,7 @@ struct BranchHead {
     last_updated_at: Timestamp,
     last_commit_at: Timestamp,
     seeded: bool,
-    counters: Counters,
+    counters: SequenceCounters,
     rules_made: Vec<(TableName, BTreeMap<String, SequenceRule>)>,
     reservations: Vec<Reservation>,
     rules_set: Vec<(TableName, BTreeMap<String, SequenceRule>)>,

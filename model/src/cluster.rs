@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::command::Seed;
-use crate::dedup::DedupLimits;
-use crate::definition::{Definition, Validation, VersionRule};
-use crate::delta::Hash;
+use crate::definition::{DedupLimits, Definition, Validation, VersionRule};
+use crate::hash::Hash;
 use crate::ids::{
     BranchId, BranchKey, ModuleId, NodeId, PartitionId, PlacementEpoch, ReplicaId, TableName,
     Timestamp,
@@ -554,7 +553,7 @@ impl Catalogue {
 
     /// Whether a branch of this id is configured, or could be: by a pattern that matches it, or
     /// because the defaults give every other branch its modules.
-    pub fn knows_branch(&self, branch: &BranchId) -> bool {
+    pub fn allows_branch(&self, branch: &BranchId) -> bool {
         !self.default_modules.is_empty()
             || self.branch(branch).is_some()
             || self.pattern_of(branch).is_some()

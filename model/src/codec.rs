@@ -17,10 +17,17 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+/// The level of these sources. Whoever adds what an older build could not read raises it by one.
+const CURRENT_LEVEL: u16 = 1;
+
+/// The level after it: that of a build with the feature `next-level`, which tests upgrade to.
+pub const NEXT_LEVEL: u16 = CURRENT_LEVEL + 1;
+
 /// The highest level this build writes and applies. A level is agreed by the whole cluster
 /// ([`CatalogueChange::RaiseLevel`](crate::CatalogueChange::RaiseLevel)); what an older build could
-/// not read is not written before its level is agreed.
-pub const LEVEL: u16 = if cfg!(feature = "next-level") { 2 } else { 1 };
+/// not read is not written before its level is agreed
+/// ([`Catalogue::check_level`](crate::Catalogue::check_level)).
+pub const LEVEL: u16 = if cfg!(feature = "next-level") { NEXT_LEVEL } else { CURRENT_LEVEL };
 
 /// The level a new cluster begins with.
 pub const FIRST_LEVEL: u16 = 1;

@@ -2,7 +2,7 @@
 //!
 //! A command is shaped by a gateway, given an id once, and from then on never changes: the leader
 //! adds time and chance around it (`Batch`), every replica plans and commits it alike.
-//! Append-only: variants and fields are added at the end and gated by the feature level.
+//! Append-only: variants and fields are added at the end; `level.rs` says which level they need.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, EntryError};
 use crate::definition::Definition;
 use crate::ids::{BranchKey, CommandId, Timestamp};
+use crate::predicate::ChangeCondition;
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
@@ -195,8 +196,8 @@ impl Action {
     }
 }
 
-/// What must hold before a change. The record it speaks of is the one with the mutation's key, else
-/// the one `LastKnown` names.
+/// What must hold before a change, or of the change itself. The record it speaks of is the one with
+/// the mutation's key, else the one `LastKnown` names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Precondition {
     /// The record must exist (`record-not-found`).
@@ -217,6 +218,11 @@ pub enum Precondition {
     /// The id of the log's last event must be this one (`last-ack-mismatch`); `None` for a log
     /// without events.
     LastEvent(Option<String>),
+    /// The change must be one of these: a predicate over the record before it and the record after
+    /// it (the condition's own code). It is asked when the mutation's record is worked out and not
+    /// yet written, so after all other conditions; a cursor's record is none of its two. No client
+    /// can send it yet.
+    Change(ChangeCondition),
 }
 
 /// A condition on what a record says in a field.

@@ -13,10 +13,8 @@ mod queue;
 
 use std::sync::Arc;
 
-use imbl::Vector;
-use serde::{Deserialize, Serialize};
-
 use crate::codec;
+use crate::definition::DedupLimits;
 use crate::ids::{CommandId, Offset};
 use crate::limits::{
     DEDUP_DISPLACED_AT_ONCE, DEDUP_ENTRY_BYTES, DEDUP_GIVE_WAY_MS, DEDUP_SERVER_KEEP_MIN_MS,
@@ -24,26 +22,10 @@ use crate::limits::{
 };
 use crate::outcome::ReservedNumber;
 use crate::reject::Reject;
+use imbl::Vector;
 
 pub(crate) use entry::{DedupEntry, ENTRY_BYTES, PayloadHash, call_hash, payload_hash};
 pub(crate) use queue::DedupQueue;
-
-/// How much a branch:module remembers of what it decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DedupLimits {
-    /// Most bytes the decisions may take, at 48 an entry; new commands are refused with
-    /// `outcomes-full` (429) when nothing may give way.
-    pub bytes_max: u64,
-    /// How long what a client named is kept at least, in milliseconds of log uptime.
-    pub keep_ms: u64,
-}
-
-impl Default for DedupLimits {
-    /// Four million entries, 24 hours.
-    fn default() -> Self {
-        Self { bytes_max: 4_000_000 * DEDUP_ENTRY_BYTES as u64, keep_ms: 24 * 3600 * 1000 }
-    }
-}
 
 /// How full a branch:module's dedup table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +146,7 @@ impl Dedup {
     ///
     /// # Errors
     /// After how many milliseconds of log uptime an entry fits, where none fits now.
-    pub(crate) fn make_room(&mut self, limits: &DedupLimits, uptime_ms: u64) -> Result<u64, u64> {
+    pub(crate) fn evict(&mut self, limits: &DedupLimits, uptime_ms: u64) -> Result<u64, u64> {
         // A few with each command, so that no command pays for a burst an hour ago.
         for _ in 0..EVICTIONS_PER_COMMAND {
             let server = pop_over(&mut self.server, uptime_ms, server_keep(limits));
@@ -178,7 +160,7 @@ impl Dedup {
         // first. A young one of a client never does; a new command is refused rather than an old
         // one repeated.
         for _ in 0..DEDUP_DISPLACED_AT_ONCE {
-            if self.has_room(limits) {
+            if self.fits_one_more(limits) {
                 break;
             }
             // Nobody repeats what a server named once its request is over.
@@ -196,13 +178,13 @@ impl Dedup {
         self.displaced += displaced;
         // After the bound was lowered more may give way than one command should wait for: the next
         // ones go on with it. Each leaves many more than it adds.
-        if may_give_way || self.has_room(limits) {
+        if may_give_way || self.fits_one_more(limits) {
             return Ok(displaced);
         }
         Err(self.retry_after_ms(limits, uptime_ms))
     }
 
-    fn has_room(&self, limits: &DedupLimits) -> bool {
+    fn fits_one_more(&self, limits: &DedupLimits) -> bool {
         let bytes = self.client.bytes() + self.server.bytes();
         // With the entry that is about to come.
         bytes + DEDUP_ENTRY_BYTES as u64 <= limits.bytes_max

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dedup::DedupLimits;
-use crate::delta::Hash;
+use crate::hash::Hash;
 use crate::ids::TableName;
+use crate::limits::DEDUP_ENTRY_BYTES;
 use crate::schema::Schema;
 use crate::sequence::SequenceRule;
 
@@ -56,4 +56,21 @@ pub enum VersionRule {
     Read,
     /// The version it read plus one, with the replace-on-1 rule of docs/original/rules.md#versions.
     Next,
+}
+
+/// How much a branch:module remembers of what it decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupLimits {
+    /// Most bytes the decisions may take, at 48 an entry; new commands are refused with
+    /// `outcomes-full` (429) when nothing may give way.
+    pub bytes_max: u64,
+    /// How long what a client named is kept at least, in milliseconds of log uptime.
+    pub keep_ms: u64,
+}
+
+impl Default for DedupLimits {
+    /// Four million entries, 24 hours.
+    fn default() -> Self {
+        Self { bytes_max: 4_000_000 * DEDUP_ENTRY_BYTES as u64, keep_ms: 24 * 3600 * 1000 }
+    }
 }

@@ -4,33 +4,17 @@
 //! BLAKE3 hash of its predecessor, so that two replicas, or a log and its copy, can be compared
 //! by their last hash alone.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::command::Origin;
+use crate::hash::Hash;
 use crate::ids::{
     BranchKey, CommandId, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp,
 };
 use crate::value::Object;
-
-/// A BLAKE3 hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
-pub struct Hash(#[serde(with = "serde_bytes")] pub [u8; 32]);
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
 
 /// What a change did to its record, as the wire shows it: a save is an insert or a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_is_pinned_because_replicas_of_two_builds_must_agree() {
+    fn the_stream_is_the_same_in_every_build() {
         let mut entropy = Entropy::new([1; 16], 2);
         let uuid = entropy.uuid4();
         assert_eq!(uuid.len(), 36);

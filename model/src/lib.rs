@@ -23,18 +23,23 @@ pub mod entropy;
 mod event_log;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod hash;
 pub mod ids;
+mod level;
 pub mod limits;
 mod magnitude;
 mod module;
 pub mod mutant;
 pub mod outcome;
 pub mod partition;
+pub mod predicate;
 mod procedure;
 mod query;
 pub mod read;
 pub mod reject;
 pub mod schema;
+#[cfg(test)]
+mod scripts;
 pub mod sequence;
 pub mod store;
 #[cfg(test)]
@@ -52,28 +57,33 @@ pub use command::{
     ProcedureCall, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
     Restore, RestoreMode, RuleChange, Seed, SetSequence, Transaction,
 };
-pub use dedup::{DedupLimits, DedupUse};
-pub use definition::{Definition, Validation, VersionRule};
+pub use dedup::DedupUse;
+pub use definition::{DedupLimits, Definition, Validation, VersionRule};
 pub use delta::{
-    BulkOperation, Delta, Effect, Event, EventChange, Hash, ModuleChange, Part, PriorRecords,
+    BulkOperation, Delta, Effect, Event, EventChange, ModuleChange, Part, PriorRecords,
     RecordChange,
 };
 pub use entropy::Entropy;
 pub use event_log::chain::{BrokenChain, EventChain};
+pub use hash::Hash;
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
 };
+pub use level::LevelNotAgreed;
 pub use module::RecordDiff;
 pub use outcome::{Acceptance, Outcome, ReservedNumber};
 pub use partition::{AppliedCommand, Partition};
+pub use predicate::{
+    ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField, Filter, Operator,
+};
 pub use procedure::{
     Procedure, ProcedureContext, ProcedureView, Procedures, sent_version, stored_version,
 };
 pub use query::{folded, saved_at, updated_at};
 pub use read::{
     Answer, ArchiveEntry, ArchivedTable, BranchReadError, CursorStatus, DefinitionCheck, Events,
-    Filter, Head, LogCursor, LogHead, ModuleSnapshot, Operator, OrderBy, Page, PageCursor,
+    Head, LogCursor, LogHead, ModuleSnapshot, OrderBy, Page, PageCursor,
     PageQuery, Query, QueryPage, Read, ReadLevel, RowPosition, SequenceState, StillWanted,
     SyncDelta, SyncQuery, TableDelta, Violation,
 };
@@ -82,5 +92,5 @@ pub use schema::{
     Alias, BadSchema, ChildLink, Conventions, Field, FieldType, InsertContext, Reference, Rounding,
     Schema, SkippedRows, Table,
 };
-pub use sequence::{BadRule, Counters, PatternPart, SequenceRule, SequenceRules};
+pub use sequence::{BadRule, PatternPart, SequenceCounters, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

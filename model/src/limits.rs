@@ -6,6 +6,9 @@ pub const MUTATIONS_MAX: usize = 10_000;
 /// Longest key of a record, all its fields together, in bytes: every event, page, index and answer
 /// repeats it. A UUID has 36.
 pub const RECORD_KEY_BYTES_MAX: usize = 1024;
+/// Comparisons that the conditions over the change of one mutation may make: a table of which of
+/// eight states may follow which needs no more, and ten thousand mutations stay quick.
+pub const CHANGE_COMPARISONS_MAX: usize = 64;
 /// Events every branch keeps in memory, so that a client back within a moment needs no disk.
 pub const EVENTS_KEPT_MIN: usize = 256;
 /// Events of one sealed segment. Part of the checkpoint's format: boundaries must be equal on all

@@ -6,6 +6,7 @@
 //! Promise: records keep the order they came in; a write costs the same whatever the number of
 //! records; a table the definition no longer names keeps its records, unseen.
 
+mod change;
 mod children;
 mod define;
 mod delete;
@@ -14,6 +15,7 @@ mod index;
 mod insert;
 mod integrity;
 mod merge;
+mod numbering;
 mod numbers;
 mod operation;
 mod plan;
@@ -44,9 +46,8 @@ pub(crate) use children::refuse_same_keys;
 pub(crate) use define::define;
 pub(crate) use numbers::Numbers;
 pub use numbers::{IgnoredLeap, Reservation, RuleSource};
-pub(crate) use operation::PlannedOperation;
-pub use operation::RecordDiff;
-pub(crate) use plan::{Draft, Plan, PlanContext, State};
+pub use plan::RecordDiff;
+pub(crate) use plan::{Draft, Plan, PlanContext, PlannedOperation, State};
 pub(crate) use relations::Relations;
 pub(crate) use removed::has_id;
 pub(crate) use rows::{Row, Rows};

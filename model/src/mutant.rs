@@ -1,7 +1,7 @@
 //! Mutant: one thing done wrong on purpose, so that a chaos run can prove that it notices.
 //!
 //! Promise: without the feature `mutants` there is none: [`is`] is `false` before the program is
-//! made, and nothing it preconditions is in it. With the feature all is right until one is chosen
+//! made, and nothing it guards is in it. With the feature all is right until one is chosen
 //! by name, once for the life of a process. It stands here because every crate above can see this
 //! one. Refused: names that are not listed, and a second choice. `docs/mutants.md` lists them.
 
@@ -112,7 +112,7 @@ mod tests {
 
     #[cfg(feature = "mutants")]
     #[test]
-    fn nothing_is_done_wrong_before_it_is_chosen_and_unknown_names_are_refused_with_all_others() {
+    fn a_mutant_is_chosen_by_a_known_name_only() {
         assert!(ALL.iter().all(|(_, mutant)| !is(*mutant)));
         let refused = choose("skip-everything").unwrap_err().to_string();
         assert!(ALL.iter().all(|(name, _)| refused.contains(name)), "{refused}");

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::branch::{ApplyContext, Branch};
-use crate::checkpoint;
 use crate::codec::{self, CodecError};
 use crate::command::{Batch, Command, Request};
-use crate::delta::{Delta, Hash, PriorRecords};
+use crate::delta::{Delta, PriorRecords};
 use crate::entropy::Entropy;
 use crate::ids::{BranchKey, Offset};
 use crate::module::IgnoredLeap;
@@ -147,11 +146,6 @@ impl Partition {
         self.uptime_ms
     }
 
-    /// The hash of everything two replicas must agree on.
-    pub fn state_hash(&self) -> Hash {
-        checkpoint::write::state_hash(self)
-    }
-
     /// Lets go of events a store now holds, down to the recent window every branch keeps.
     ///
     /// `stored` must not exceed what the last finished checkpoint holds: a sealed
@@ -168,24 +162,8 @@ impl Partition {
         }
     }
 
-    /// Writes the whole state as named chunks, in an order and with boundaries that are functions
-    /// of the log alone. A chunk whose content did not change has the same bytes as before; a
-    /// sealed event segment that memory no longer holds is kept by name.
-    pub fn chunks(&self, sink: &mut dyn ChunkSink) {
-        checkpoint::write::partition(self, sink);
-    }
-
-    /// Reads back what `chunks` wrote, for commands that may call these procedures. Old sealed
-    /// event segments are not loaded into memory.
-    ///
-    /// # Errors
-    /// What is missing or damaged, by chunk name.
-    pub fn from_chunks(source: &dyn ChunkSource, procedures: Procedures) -> Result<Self, BadChunk> {
-        checkpoint::read::partition(source, procedures)
-    }
-
     /// Reads one event chunk, sealed or tail, so that a store can be filled again. Which chunks
-    /// hold events, [`is_event_chunk`](checkpoint::is_event_chunk) says.
+    /// hold events, [`is_event_chunk`](crate::checkpoint::is_event_chunk) says.
     ///
     /// # Errors
     /// [`CodecError`] when the bytes are no such chunk.

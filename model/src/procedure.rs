@@ -13,10 +13,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::canonical;
-use crate::codec::CodecError;
+use crate::codec::{self, CodecError};
 use crate::command::{ProcedureCall, RecordMutation, ReplaceChildren};
 use crate::definition::Definition;
-use crate::delta::Hash;
+use crate::hash::Hash;
 use crate::ids::{ModuleId, RecordKey, Timestamp};
 use crate::module::{Module, Plan, RecordDiff, version};
 use crate::reject::Reject;
@@ -28,6 +28,11 @@ pub trait Procedure: fmt::Debug + Send + Sync {
     /// Its name in the log, for ever. What it does under this name never changes but with a level
     /// of the cluster.
     fn name(&self) -> &'static str;
+
+    /// The level from which on every build runs a call with these arguments, and in the same way.
+    fn level(&self, _arguments: &[u8]) -> u16 {
+        codec::FIRST_LEVEL
+    }
 
     /// Changes records. The arguments are in an envelope of their own version
     /// ([`codec::encode`](crate::codec::encode)).
@@ -75,6 +80,12 @@ impl Procedures {
         let found = self.0.iter().find(|procedure| procedure.name() == name);
         let unknown = || Reject::UnknownProcedure { procedure: name.to_owned() };
         found.map(|procedure| &**procedure).ok_or_else(unknown)
+    }
+
+    /// The level that a call needs. One of a name that no procedure has is refused at any level.
+    pub(crate) fn level(&self, call: &ProcedureCall) -> u16 {
+        let found = self.get(&call.procedure);
+        found.map_or(codec::FIRST_LEVEL, |procedure| procedure.level(&call.arguments))
     }
 
     /// Names what a call means.

@@ -1,7 +1,7 @@
 //! Query: lookups over one module's records, on a copy that no write disturbs.
 
 mod compare;
-mod condition;
+pub(crate) mod condition;
 mod letters;
 pub(crate) mod page;
 mod populate;

@@ -12,6 +12,7 @@ use crate::definition::Definition;
 use crate::delta::Event;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::module::{IgnoredLeap, RuleSource};
+use crate::predicate::Filter;
 use crate::reject::Reject;
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
@@ -132,43 +133,6 @@ pub struct Query {
     pub limit: Option<usize>,
     /// Whether references are written out as `{id, name}` (docs/original/schemas.md#references).
     pub populate: bool,
-}
-
-/// One condition on one field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Filter {
-    /// The field; a row without it has `null` there.
-    pub field: String,
-    /// How it is compared.
-    pub operator: Operator,
-    /// What with; a list for `In` and `NotIn`.
-    pub value: Value,
-}
-
-/// How a field is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Operator {
-    /// The same value of the same type.
-    Is,
-    /// Equal, a number and its text counting as equal.
-    Equal,
-    /// Not `Equal`.
-    NotEqual,
-    /// Greater: numbers by value, everything else by its text.
-    Greater,
-    /// Greater or equal.
-    GreaterOrEqual,
-    /// Less.
-    Less,
-    /// Less or equal.
-    LessOrEqual,
-    /// Equal to one of a list.
-    In,
-    /// Equal to none of a list.
-    NotIn,
-    /// Contains a pattern, in which `%` and `_` stand for anything; upper and lower case are one,
-    /// and so are the spellings of an Arabic word (`query/letters`).
-    Like,
 }
 
 /// One field to sort by.

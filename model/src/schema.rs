@@ -30,7 +30,6 @@ use crate::sequence::SequenceRule;
 use crate::value::Value;
 
 pub use amount::Rounding;
-pub(crate) use amount::product;
 pub use conventions::{Alias, ChildLink, Conventions};
 pub use formats::{BadSchema, ParsedSchema};
 pub use project::InsertContext;

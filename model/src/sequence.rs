@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::BranchId;
 use crate::value::{Number, Object, Value};
 
-pub use counters::Counters;
+pub use counters::SequenceCounters;
 pub use rule::BadRule;
 pub use rules::{SequenceRules, TableRules};
 

@@ -8,7 +8,8 @@ use crate::command::{
     Transaction,
 };
 use crate::definition::{Definition, Validation, VersionRule};
-use crate::delta::{Effect, Event, EventChange, Hash, RecordChange};
+use crate::delta::{Effect, Event, EventChange, RecordChange};
+use crate::hash::Hash;
 use crate::ids::{
     BranchId, BranchKey, CommandId, ModuleId, Offset, RecordKey, Revision, TableName, Timestamp,
 };
@@ -19,6 +20,9 @@ use crate::reject::Reject;
 use crate::schema::{Alias, ChildLink, Conventions, Field, FieldType, Reference, Schema, Table};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
+
+#[cfg(test)]
+pub(crate) mod scripts;
 
 /// A record out of JSON.
 pub(crate) fn object(json: &str) -> Object {

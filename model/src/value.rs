@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 mod json_error;
+mod spelled;
 
 pub use json_error::BadJson;
 
@@ -206,14 +207,8 @@ impl Value {
             Self::Number(number) => Some(number.canonical().into_owned()),
             Self::String(text) => Some(text.clone()),
             Self::Bool(_) => Some(self.to_json()),
-            Self::Array(_) | Self::Object(_) => Some(crate::canonical::spelled(self).to_json()),
+            Self::Array(_) | Self::Object(_) => Some(self.spelled().to_json()),
         }
-    }
-
-    /// The product of two numbers, given as numbers or as texts of them, exactly; `None` where one
-    /// is none, or the product has more than 28 digits.
-    pub fn times(&self, other: &Self) -> Option<Self> {
-        crate::schema::product(self, other)
     }
 }
 

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use model::{
-    Acceptance, Action, Answer, Batch, BranchId, BranchKey, Command, CommandId, Conventions,
-    DedupLimits, Definition, FieldCondition, Filter, Holds, ModuleId, Mutation, Object, Operator,
-    Origin, Outcome, Partition, Precondition, Query, Read, RecordMutation, Reject, ReplaceChildren,
+    Acceptance, Action, Answer, Batch, BranchId, BranchKey, ChangeComparison, ChangeCondition,
+    ChangeOperand, ChangeSide, ChangedField, Command, CommandId, Conventions, DedupLimits,
+    Definition, FieldCondition, Filter, Holds, ModuleId, Mutation, Object, Operator, Origin,
+    Outcome, Partition, Precondition, Query, Read, RecordMutation, Reject, ReplaceChildren,
     Request, Reserve, Schema, SequenceRule, TableName, Timestamp, Transaction, Validation, Value,
     VersionRule,
 };
@@ -143,7 +144,7 @@ fn treatments_are_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_treatment_of_another_appointment_is_refused_and_nothing_changes() {
+fn a_treatment_of_another_appointment_is_not_taken() {
     let mut clinic = Clinic::open(Validation::Strict);
     clinic.mutate(insert("appointment", r#"{"id":"b","patientId":"p"}"#)).unwrap();
     clinic.treat("a", &[r#"{"id":"t1"}"#]).unwrap();
@@ -198,6 +199,37 @@ fn a_merge_holds_to_version_state_day_and_last_event() {
     ];
     clinic.run(Request::Transaction(transaction)).unwrap();
     assert_eq!(clinic.ids("patient"), ["p", "q"]);
+}
+
+/// An appointment that is over stays so.
+fn over_stays_over() -> Precondition {
+    let field = |side, name: &str| ChangedField { side, field: name.to_owned() };
+    let over = |side, operator| ChangeComparison {
+        left: field(side, "state"),
+        operator,
+        right: ChangeOperand::Value("over".into()),
+    };
+    let clause = vec![
+        over(ChangeSide::Before, Operator::NotEqual),
+        over(ChangeSide::After, Operator::Equal),
+    ];
+    let code = "appointment-is-over".to_owned();
+    Precondition::Change(ChangeCondition { clauses: vec![clause], code })
+}
+
+#[test]
+fn an_appointment_that_is_over_is_not_opened_again() {
+    for validation in [Validation::Strict, Validation::Lenient] {
+        let mut clinic = Clinic::open(validation);
+        let mut change = |json: &str| clinic.mutate(merge(json, over_stays_over()));
+        change(r#"{"id":"a","version":1,"state":"over"}"#).unwrap();
+        let refused = change(r#"{"id":"a","version":2,"state":"planned"}"#).unwrap_err();
+        assert_eq!(refused.code(), "appointment-is-over");
+        change(r#"{"id":"a","version":2,"number":"A-0001"}"#).unwrap();
+        let over =
+            Filter { field: "state".to_owned(), operator: Operator::Equal, value: "over".into() };
+        assert_eq!(clinic.query("appointment", vec![over]).len(), 1);
+    }
 }
 
 #[test]

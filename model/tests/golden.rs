@@ -12,9 +12,10 @@ use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
     Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
-    BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
-    FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId,
-    Object, Offset, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
+    BulkOperation, ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField,
+    Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange, FieldCondition,
+    Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId, Object, Offset,
+    Operator, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
     RecordChange, RecordKey, RecordMutation, Reject, Replace, ReplaceChildren, Request, Reserve,
     Reset, Restore, RestoreMode, Revision, Schema, Seed, TableName, Timestamp, Transaction,
     Validation, Value, VersionRule, codec,
@@ -211,6 +212,43 @@ fn a_batch_of_acts_and_calls() {
          740100000000010000000200000174010269640301370001010472657374010000000001000001016c\
          026f660301370101026964030138020601056576742d3105010a323032362d31312d3231",
     );
+    assert_eq!(Batch::decode(&entry.encode()).unwrap(), entry);
+}
+
+#[test]
+fn a_condition_over_a_change() {
+    let field = |side, name: &str| ChangedField { side, field: name.to_owned() };
+    let clause = vec![
+        ChangeComparison {
+            left: field(ChangeSide::Before, "s"),
+            operator: Operator::Equal,
+            right: ChangeOperand::Value("v".into()),
+        },
+        ChangeComparison {
+            left: field(ChangeSide::After, "s"),
+            operator: Operator::In,
+            right: ChangeOperand::Field(field(ChangeSide::Before, "t")),
+        },
+    ];
+    let condition = ChangeCondition { clauses: vec![clause], code: "c".to_owned() };
+    let condition = Precondition::Change(condition);
+    assert_eq!(hex(&codec::bare(&condition)), "070102000173010003017601017307010001740163");
+    let operators = [
+        Operator::Is,
+        Operator::Equal,
+        Operator::NotEqual,
+        Operator::Greater,
+        Operator::GreaterOrEqual,
+        Operator::Less,
+        Operator::LessOrEqual,
+        Operator::In,
+        Operator::NotIn,
+        Operator::Like,
+    ];
+    assert_eq!(hex(&codec::bare(&operators)), "00010203040506070809");
+    let mut mutation = RecordMutation::new(Action::Merge, "t", object(r#"{"id":"7"}"#));
+    mutation.preconditions.push(condition);
+    let entry = batch(vec![Request::Transaction(Transaction::of([mutation]))]);
     assert_eq!(Batch::decode(&entry.encode()).unwrap(), entry);
 }
 

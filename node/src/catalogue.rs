@@ -26,7 +26,7 @@ const LIVE_NAMED: usize = 5;
 
 /// Why files are not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum CatalogueError {
+pub enum CatalogueSourceError {
     /// A file or directory cannot be read.
     #[error("cannot read {path}: {source}")]
     Unreadable {
@@ -76,8 +76,8 @@ pub struct LoadedCatalogue {
 /// Reads what a node brings.
 ///
 /// # Errors
-/// [`CatalogueError`] names the file and what would be right.
-pub fn load(source: &CatalogueSource) -> Result<LoadedCatalogue, CatalogueError> {
+/// [`CatalogueSourceError`] names the file and what would be right.
+pub fn load(source: &CatalogueSource) -> Result<LoadedCatalogue, CatalogueSourceError> {
     match source {
         CatalogueSource::Nothing => Ok(LoadedCatalogue::default()),
         CatalogueSource::Sample => {
@@ -98,12 +98,16 @@ pub fn load(source: &CatalogueSource) -> Result<LoadedCatalogue, CatalogueError>
     }
 }
 
-fn read(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Original, CatalogueError> {
-    Original::read(files).map_err(|source| CatalogueError::Bad { dir: dir.to_owned(), source })
+fn read(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Original, CatalogueSourceError> {
+    Original::read(files)
+        .map_err(|source| CatalogueSourceError::Bad { dir: dir.to_owned(), source })
 }
 
 /// The directory's configuration files by relative path.
-fn collect(dir: &Path, seeds_only: bool) -> Result<BTreeMap<String, Vec<u8>>, CatalogueError> {
+fn collect(
+    dir: &Path,
+    seeds_only: bool,
+) -> Result<BTreeMap<String, Vec<u8>>, CatalogueSourceError> {
     let mut paths = Vec::new();
     walk(dir, "", 0, &mut paths)?;
     let live = live_data(&paths);
@@ -112,15 +116,15 @@ fn collect(dir: &Path, seeds_only: bool) -> Result<BTreeMap<String, Vec<u8>>, Ca
         if live.len() > LIVE_NAMED {
             files.push_str(&format!(" and {} more", live.len() - LIVE_NAMED));
         }
-        return Err(CatalogueError::Live { dir: dir.to_owned(), files });
+        return Err(CatalogueSourceError::Live { dir: dir.to_owned(), files });
     }
     let mut files = BTreeMap::new();
     for path in paths.into_iter().filter(|path| is_configuration(path)) {
         let full = dir.join(&path);
-        let unreadable = |source| CatalogueError::Unreadable { path: full.clone(), source };
+        let unreadable = |source| CatalogueSourceError::Unreadable { path: full.clone(), source };
         if fs::metadata(&full).map_err(unreadable)?.len() > ORIGINAL_FILE_BYTES_MAX {
             let problem = format!("larger than {} MiB", ORIGINAL_FILE_BYTES_MAX >> 20);
-            return Err(CatalogueError::TooMuch { path: full, problem });
+            return Err(CatalogueSourceError::TooMuch { path: full, problem });
         }
         let bytes = fs::read(&full).map_err(unreadable)?;
         files.insert(path, bytes);
@@ -140,15 +144,16 @@ fn walk(
     relative: &str,
     depth: usize,
     paths: &mut Vec<String>,
-) -> Result<(), CatalogueError> {
-    let unreadable = |source| CatalogueError::Unreadable { path: dir.to_owned(), source };
+) -> Result<(), CatalogueSourceError> {
+    let unreadable = |source| CatalogueSourceError::Unreadable { path: dir.to_owned(), source };
     let mut entries = fs::read_dir(dir)
         .map_err(unreadable)?
         .collect::<Result<Vec<_>, _>>()
         .map_err(unreadable)?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        let too_much = |problem: String| CatalogueError::TooMuch { path: entry.path(), problem };
+        let too_much =
+            |problem: String| CatalogueSourceError::TooMuch { path: entry.path(), problem };
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
             continue; // The original never wrote a name that is no text.
         };

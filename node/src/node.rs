@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::{self, CatalogueError, LoadedCatalogue};
+use crate::catalogue::{self, CatalogueSourceError, LoadedCatalogue};
 use crate::config::{CatalogueSource, Config};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::file_limit::{self, TooFewFiles};
@@ -57,7 +57,7 @@ pub enum NodeStartError {
     Data(#[from] DataDirError),
     /// Its modules and branches cannot be read.
     #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
+    Catalogue(#[from] CatalogueSourceError),
     /// Its files for browsers cannot be had.
     #[error("cannot serve the files of {dir}: {source}; give a directory with --static")]
     Files {

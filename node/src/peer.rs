@@ -50,7 +50,7 @@ use tokio_util::task::TaskTracker;
 
 use calls::PeerCallError;
 use connection::Connection;
-use frame::FrameKind;
+use frame::PeerFrameKind;
 use hello::ConnectionClass;
 use remote::Remote;
 use serve::Inboxes;
@@ -203,7 +203,7 @@ impl PeerLink {
 
     fn ask(
         &self,
-        kind: FrameKind,
+        kind: PeerFrameKind,
         to: NodeId,
         priority: Priority,
         message: Bytes,
@@ -228,7 +228,7 @@ impl Network for PeerLink {
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
-        self.ask(FrameKind::RaftCall, to, priority, message, timeout)
+        self.ask(PeerFrameKind::RaftCall, to, priority, message, timeout)
     }
 }
 
@@ -240,7 +240,7 @@ impl Peers for PeerLink {
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        self.ask(FrameKind::ActorCall, to, priority, message, timeout)
+        self.ask(PeerFrameKind::ActorCall, to, priority, message, timeout)
     }
 
     fn cast(&self, to: NodeId, priority: Priority, message: Bytes) -> Result<(), PeerError> {

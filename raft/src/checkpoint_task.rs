@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::blocking::blocking;
 use crate::consensus::TypeConfig;
 use crate::error::Fatal;
-use crate::groups::StartingReplicas;
+use crate::groups::starting_replicas::StartingReplicas;
 use crate::limits;
 use crate::replica::Replica;
 use crate::state_machine::Applier;

@@ -96,7 +96,7 @@ impl AsyncRuntime for CoalescedTimers {
 
     fn thread_rng() -> Self::ThreadLocalRng {
         #[cfg(any(test, feature = "testing"))]
-        return crate::simulated::openraft_rng();
+        return crate::random::openraft_rng();
         #[cfg(not(any(test, feature = "testing")))]
         Tokio::thread_rng()
     }

@@ -1,5 +1,5 @@
 //! Replica group: a node's interface to one group: read, watch, change members. Who knows its
-//! machine proposes as well, through [`TypedGroup`].
+//! machine proposes as well, through [`TypedGroup`](crate::TypedGroup).
 //!
 //! Promise: what is acknowledged is on the disks of a majority; a fenced proposal enters the log
 //! only in its own term; a quorum confirms a read index after the call began. Refused: reads by
@@ -30,7 +30,6 @@ use crate::replica::Replica;
 use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
-use crate::typed_group::TypedGroup;
 use crate::types::{GroupId, GroupStatus, Member};
 
 /// One node's replica of one group. Cheap to clone.
@@ -65,10 +64,9 @@ impl ReplicaGroup {
         ReplicaId(self.0.replica.key.replica)
     }
 
-    /// The same replica as a group that takes proposals. `None`: its machine is not an `M`.
-    pub fn typed<M: Machine>(&self) -> Option<TypedGroup<M>> {
-        let is_of_type = self.0.machine_type == TypeId::of::<M>();
-        is_of_type.then(|| TypedGroup::new(self.clone()))
+    /// Whether its machine is an `M`.
+    pub(crate) fn has_machine<M: Machine>(&self) -> bool {
+        self.0.machine_type == TypeId::of::<M>()
     }
 
     /// Initializes a new group with these voters. Idempotent: a group that is initialized already

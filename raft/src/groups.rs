@@ -4,11 +4,10 @@
 //! Refused: a directory that another process uses, and a log that is not what was written.
 
 mod config;
-mod starting_replicas;
+pub(crate) mod starting_replicas;
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,8 +20,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use self::config::{DiskLatency, GroupsConfig, OpenError};
-use self::starting_replicas::StartingGuard;
-pub(crate) use self::starting_replicas::StartingReplicas;
+use self::starting_replicas::{StartingGuard, StartingReplicas};
 use crate::blocking::blocking;
 use crate::checkpoint_task::CheckpointTask;
 use crate::consensus;
@@ -35,6 +33,7 @@ use crate::log_storage::{LogStorage, SharedLog};
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::peer::PeerClients;
+use crate::random::random_u64;
 use crate::replica::Replica;
 use crate::rpc::{RpcCall, RpcRejection, RpcResponse};
 use crate::rpc_handler::RpcHandler;
@@ -437,15 +436,6 @@ async fn watch_oldest_segment(groups: std::sync::Weak<Inner>) {
             }
         }
     }
-}
-
-/// A random number: the next one of the seed in a simulation.
-pub(crate) fn random_u64() -> u64 {
-    #[cfg(any(test, feature = "testing"))]
-    if let Some(number) = crate::simulated::next_u64() {
-        return number;
-    }
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 fn fatal(error: impl std::fmt::Display) -> Fatal {

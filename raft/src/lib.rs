@@ -29,6 +29,7 @@ mod log_storage;
 mod machine;
 mod network;
 mod peer;
+mod random;
 mod replica;
 mod rpc;
 mod rpc_handler;

@@ -5,6 +5,8 @@
 //! that it could delay. A response never confirms an append that was sent after the one it answers;
 //! see [`PendingAppends`]. Refused: queueing here; only the connection limits what is in flight.
 
+mod checkpoint_sender;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +26,6 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
-use crate::checkpoint_transfer;
 use crate::consensus::{LogId, StoredMembership, TypeConfig, Vote};
 use crate::limits;
 use crate::network::{Network, NetworkError, Priority};
@@ -285,7 +286,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let sending = checkpoint_transfer::send(self, vote, snapshot.snapshot);
+        let sending = checkpoint_sender::send(self, vote, snapshot.snapshot);
         tokio::select! {
             biased;
             sent = sending => sent.map_err(|error| {

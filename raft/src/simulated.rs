@@ -8,8 +8,6 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 /// The wall clock at the start of every simulation, in milliseconds since 1970.
@@ -84,9 +82,4 @@ pub fn next_u64() -> Option<u64> {
 pub fn wall_millis() -> Option<u64> {
     let passed = u64::try_from(elapsed()?.as_millis()).unwrap_or(u64::MAX);
     Some(EPOCH_MILLIS.saturating_add(passed))
-}
-
-/// The generator of openraft's random timeouts: seeded by the simulation, or randomly without one.
-pub(crate) fn openraft_rng() -> StdRng {
-    StdRng::seed_from_u64(crate::groups::random_u64())
 }

@@ -24,6 +24,13 @@ pub struct TypedGroup<M> {
     machine: PhantomData<fn() -> M>,
 }
 
+impl ReplicaGroup {
+    /// The same replica as a group that takes proposals. `None`: its machine is not an `M`.
+    pub fn typed<M: Machine>(&self) -> Option<TypedGroup<M>> {
+        self.has_machine::<M>().then(|| TypedGroup::new(self.clone()))
+    }
+}
+
 impl<M: Machine> TypedGroup<M> {
     /// The caller has checked that the group's machine is an `M`.
     pub(crate) fn new(group: ReplicaGroup) -> Self {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::blocking::blocking;
 use crate::disk::{CheckpointError, ChunkInfo, PinnedCheckpoint};
 use crate::error::Fatal;
-use crate::groups::StartingReplicas;
+use crate::groups::starting_replicas::StartingReplicas;
 use crate::limits;
 use crate::network::Priority;
 use crate::peer::{CallError, PeerClient, PeerClients};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use history::Cursor;
+use history::LogPosition;
 use serde_json::json;
 use tests::client::Client;
 use tests::drill::DrillOptions;
@@ -123,7 +123,7 @@ impl SeededRng {
 /// A subscriber that goes on at any node after the cursor up to which it has received the log.
 struct ResumingSubscriber {
     recorder: SubscriberRecorder,
-    cursor: Cursor,
+    cursor: LogPosition,
     connections: u64,
 }
 

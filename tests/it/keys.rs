@@ -39,10 +39,10 @@ async fn a_key_names_one_record_at_every_node_and_after_a_restart() -> Result<()
     let mut cluster = ProcessCluster::start(3).await?;
     let nodes = cluster.clients(&cluster.ids());
     define(&nodes[0], "strict").await?;
-    for (n, (shelf, slot)) in
+    for (n, (rack, slot)) in
         [("A:", "1"), ("A", ":1"), ("north", "bar::1"), ("north::bar", "1")].into_iter().enumerate()
     {
-        let record = json!({ "shelf": shelf, "slot": slot, "n": n });
+        let record = json!({ "shelf": rack, "slot": slot, "n": n });
         nodes[n % 3].insert(&SLOTS, None, &record).await?.ok()?;
     }
     for code in ["6221031490017.0", "1.50", "3", "4", "5"] {

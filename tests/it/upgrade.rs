@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use model::codec::{LEVEL, NEXT_LEVEL};
 use serde_json::{Value, json};
 use tests::binary::next_level;
 use tests::client::TablePath;
 use tests::process_cluster::ProcessCluster;
 use tests::wait::{WaitState, until};
 
-const LEVEL: &str = "/api/cluster/level";
+const LEVEL_PATH: &str = "/api/cluster/level";
 
 /// Writes through every node; the count of all tickets, which every node must show.
 async fn write_everywhere(cluster: &ProcessCluster, round: usize) -> Result<usize> {
@@ -67,6 +68,7 @@ async fn replicas_are_equal(cluster: &ProcessCluster) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_upgraded_node_by_node_then_raises_its_level() -> Result<()> {
     let next = next_level()?;
+    let level = json!({"level": NEXT_LEVEL});
     let mut cluster = ProcessCluster::plan(3, tests::process_cluster::Contents::Sample).await?;
     cluster.start_all().await?;
     let before = write_everywhere(&cluster, 0).await?;
@@ -80,7 +82,7 @@ async fn a_cluster_is_upgraded_node_by_node_then_raises_its_level() -> Result<()
         take_number(&cluster, node).await?;
     }
     replicas_are_equal(&cluster).await?;
-    let refused = cluster.client(2).send_json("PUT", LEVEL, None, &json!({"level": 2})).await?;
+    let refused = cluster.client(2).send_json("PUT", LEVEL_PATH, None, &level).await?;
     assert_eq!(refused.status, 409, "{:?}", refused.body);
     assert_eq!(refused.body["error"], "level-too-low");
     assert_eq!(refused.body["details"]["node"], 1);
@@ -95,8 +97,8 @@ async fn a_cluster_is_upgraded_node_by_node_then_raises_its_level() -> Result<()
         cluster.install(node, Some(&next));
         cluster.restart(node).await?;
     }
-    let raised = until("the cluster agrees on level 2", async || {
-        let asked = cluster.client(1).send_json("PUT", LEVEL, None, &json!({"level": 2})).await;
+    let raised = until("the cluster agrees on the next level", async || {
+        let asked = cluster.client(1).send_json("PUT", LEVEL_PATH, None, &level).await;
         let asked = asked.and_then(tests::client::HttpReply::ok);
         WaitState::when(asked.is_ok(), (), || format!("{asked:?}"))
     });
@@ -110,8 +112,9 @@ async fn a_cluster_is_upgraded_node_by_node_then_raises_its_level() -> Result<()
     cluster.kill(3)?;
     cluster.install(3, None);
     cluster.launch(3)?;
+    let needed = format!("level {NEXT_LEVEL}, this build has {LEVEL}: upgrade this node");
     until("the old build says that it must be upgraded", async || {
-        let said = cluster.logged(3).contains("level 2, this build has 1: upgrade this node");
+        let said = cluster.logged(3).contains(&needed);
         WaitState::when(said, (), || "it does not yet".to_owned())
     })
     .await?;

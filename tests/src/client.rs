@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use history::Cursor;
+use history::LogPosition;
 use model::BranchId;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub struct HttpReply {
     /// The body; null if it was no JSON.
     pub body: Value,
     /// Where in the branch's log the answer stands, if it says so.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<LogPosition>,
 }
 
 impl HttpReply {
@@ -92,7 +92,7 @@ impl Client {
         let cursor = response.headers().get("x-mishkah-cursor").and_then(|it| it.to_str().ok());
         let cursor = cursor.and_then(|text| {
             let (epoch, sequence) = text.split_once('.')?;
-            Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
+            Some(LogPosition { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);

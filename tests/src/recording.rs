@@ -14,9 +14,9 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result};
 use history::checker::{Verdict, all_checkers, fields};
 use history::{
-    Attempt, BranchKey, Completion, Cursor, History, Invocation, LogEvent, MonotonicTime,
-    Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, RowJson, SubscriptionMessage,
-    TableReading,
+    Attempt, BranchModule, Completion, History, Invocation, LogEvent, LogPosition, MonotonicTime,
+    Operation, ReceivedMessage, ReplicaReading, Response, ReturnValue, RowJson,
+    SubscriptionMessage, TableReading,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -204,7 +204,7 @@ impl SubscriberRecorder {
 
     /// Records a frame, if it is one that checkers judge; gives the cursor up to which the
     /// subscriber has then received the log.
-    pub fn receive(&mut self, frame: &Value) -> Option<Cursor> {
+    pub fn receive(&mut self, frame: &Value) -> Option<LogPosition> {
         let message = self.message(frame)?;
         let cursor = match &message {
             SubscriptionMessage::Event { cursor, .. }
@@ -269,12 +269,12 @@ impl SubscriberRecorder {
     }
 }
 
-fn branch_key(branch: &str) -> BranchKey {
-    BranchKey { branch: branch.to_owned(), module: MODULE.to_owned() }
+fn branch_key(branch: &str) -> BranchModule {
+    BranchModule { branch: branch.to_owned(), module: MODULE.to_owned() }
 }
 
-fn cursor(value: &Value) -> Option<Cursor> {
-    Some(Cursor { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
+fn cursor(value: &Value) -> Option<LogPosition> {
+    Some(LogPosition { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
 }
 
 /// The operation that wrote a record: orders name it in one field, guests in another.
@@ -341,7 +341,7 @@ fn log_event(epoch: u64, event: &Value) -> Result<LogEvent> {
     let record = &event["record"];
     let Converted { table, row, .. } = converted(&text(&event["table"]), record);
     Ok(LogEvent {
-        cursor: Cursor {
+        cursor: LogPosition {
             epoch,
             sequence: event["sequence"].as_u64().context("an event has a sequence")?,
         },
@@ -356,11 +356,11 @@ fn log_event(epoch: u64, event: &Value) -> Result<LogEvent> {
 }
 
 /// The replicas of a node, which verifies its logs for it.
-async fn replicas(client: &Client, node: u64) -> Result<Vec<ReplicaStatus>> {
+async fn replicas(client: &Client, node: u64) -> Result<Vec<ReplicaReading>> {
     let shown = client.get("/api/cluster/replicas?verify=true").await?.ok()?;
     let replicas = shown["replicas"].as_array().context("a node shows its replicas")?;
     let status = |replica: &Value| {
-        Ok(ReplicaStatus {
+        Ok(ReplicaReading {
             node,
             partition: u16::try_from(replica["partition"].as_u64().context("a partition")?)?,
             applied: replica["applied"].as_u64().context("an index")?,
@@ -413,13 +413,13 @@ mod tests {
         subscriber.connected(2);
         let cursor = json!({ "epoch": 1, "sequence": 3 });
         let snapshot = json!({ "type": "server:snapshot", "cursors": { "pos": cursor } });
-        let at = Some(Cursor { epoch: 1, sequence: 3 });
+        let at = Some(LogPosition { epoch: 1, sequence: 3 });
         assert_eq!(subscriber.receive(&snapshot), at);
         assert_eq!(subscriber.receive(&json!({ "type": "pong" })), None);
         let event = json!({ "type": "server:event", "moduleId": "pos", "eventId": "e",
             "cursor": { "epoch": 1, "sequence": 4 },
             "entry": { "record": order("DAR-001001", "w-a-1") } });
-        assert_eq!(subscriber.receive(&event), Some(Cursor { epoch: 1, sequence: 4 }));
+        assert_eq!(subscriber.receive(&event), Some(LogPosition { epoch: 1, sequence: 4 }));
         assert_eq!(subscriber.events(), 1);
         assert_eq!(subscriber.finish().received.len(), 2);
     }

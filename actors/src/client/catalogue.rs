@@ -71,7 +71,7 @@ impl CatalogueClient {
             reason: "the cluster is still forming".to_owned(),
             retry_after: Duration::from_secs(1),
         })?;
-        if !catalogue.knows_branch(&key.branch) {
+        if !catalogue.allows_branch(&key.branch) {
             return Err(RouteError::UnknownBranch(key.branch.to_string()));
         }
         if catalogue.module(&key.module).is_none() {
@@ -183,7 +183,9 @@ impl CatalogueClient {
         &self,
         entry: &CatalogueEntry,
     ) -> Result<Result<(), CatalogueError>, Refusal> {
-        let level = self.catalogue.borrow().writing_level();
+        let catalogue = Arc::clone(&self.catalogue.borrow());
+        catalogue.check_level(entry.change.level())?;
+        let level = catalogue.writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
         Ok(proposed.map_err(|_| Refusal::Indeterminate)??.response)

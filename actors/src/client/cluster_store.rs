@@ -10,12 +10,12 @@ use model::{
     Answer, BranchKey, Catalogue, CatalogueChange, Command, NodeId, Outcome, Procedures, Read,
     ReadLevel,
 };
-use ractor::{ActorCell, SpawnErr};
 use raft::Priority;
 use tokio::sync::watch;
 
 use crate::client::{CatalogueClient, LeaderClient, LocalPartitions, Reads, Writes, read_error};
-use crate::follow::{FeedServer, Feeds, Follows, SupervisorStart, UpstreamContext};
+use crate::follow::{FeedServer, Feeds, Follows, UpstreamContext};
+use crate::level_gate::LevelGate;
 use crate::liveness::PeerLiveness;
 use crate::message::{PeerCast, encode};
 use crate::partition;
@@ -45,9 +45,6 @@ pub(crate) struct Inner {
     pub(crate) follows: Follows,
     pub(crate) topics: Topics,
     pub(crate) reporter: StatusReporter,
-    /// For tests: they ask who leads.
-    #[cfg(test)]
-    pub(crate) leaders: LeaderClient,
 }
 
 impl Store for ClusterStore {
@@ -130,17 +127,17 @@ impl Store for ClusterStore {
 }
 
 impl ClusterStore {
-    /// Puts the parts together, and starts the supervisor of feeds beneath `root`.
-    pub(crate) async fn start(
+    /// Puts the parts together.
+    pub(crate) fn new(
         leaders: LeaderClient,
         reporter: StatusReporter,
         procedures: Procedures,
-        root: &ActorCell,
-    ) -> Result<Self, SpawnErr> {
-        let pool = ReadPool::start().map_err(|error| SpawnErr::StartupFailed(error.into()))?;
+        pool: ReadPool,
+    ) -> Self {
         let StatusReporter {
             node, catalogue, partitions, peers, liveness, catalogue_client, ..
         } = reporter.clone();
+        let levels = LevelGate::new(catalogue.clone(), procedures.clone());
         let reads = Reads::new(
             leaders.clone(),
             catalogue_client.clone(),
@@ -149,20 +146,14 @@ impl ClusterStore {
             procedures,
             pool,
         );
-        let context = UpstreamContext {
+        let upstream = UpstreamContext {
             leaders: leaders.clone(),
             catalogue_client: catalogue_client.clone(),
             partitions: partitions.clone(),
             peers: Arc::clone(&peers),
         };
-        let start = SupervisorStart { context, reads: reads.clone() };
-        let follows = Follows {
-            reads: reads.clone(),
-            catalogue_client: catalogue_client.clone(),
-            partitions: partitions.clone(),
-            feeds: Feeds::start(start, root.clone()).await?,
-            server: FeedServer::new(Arc::clone(&peers)),
-        };
+        let server = FeedServer::new(Arc::clone(&peers));
+        let follows = Follows { reads: reads.clone(), upstream, feeds: Feeds::default(), server };
         let topics = Topics::new(
             node,
             leaders.clone(),
@@ -171,8 +162,8 @@ impl ClusterStore {
             Arc::clone(&peers),
             Arc::clone(&liveness),
         );
-        let writes = Writes::new(leaders.clone(), catalogue_client.clone(), partitions.clone());
-        Ok(Self(Arc::new(Inner {
+        let writes = Writes::new(leaders, catalogue_client.clone(), partitions.clone(), levels);
+        Self(Arc::new(Inner {
             node,
             catalogue,
             partitions,
@@ -184,9 +175,7 @@ impl ClusterStore {
             follows,
             topics,
             reporter,
-            #[cfg(test)]
-            leaders,
-        })))
+        }))
     }
 
     /// From now on this node is not ready, and its partitions are led elsewhere where possible.

@@ -32,7 +32,7 @@ pub(crate) trait LeaderRequest: Sync {
     /// What it gives.
     type Answer: Send;
 
-    /// The request as it is sent to another node, and the lane it takes there.
+    /// The request as it is sent to another node, and its priority on the way.
     fn message(&self) -> (Priority, Bytes);
 
     /// What the reply of another node means; `None` where it answers something else.
@@ -130,8 +130,8 @@ impl LeaderClient {
         request: &R,
         timeout: Duration,
     ) -> Result<R::Answer, Refusal> {
-        let (lane, message) = request.message();
-        let reply = match self.call(group, leader, lane, message, timeout).await {
+        let (priority, message) = request.message();
+        let reply = match self.call(group, leader, priority, message, timeout).await {
             Ok(reply) => reply,
             // The next attempt goes to another replica, which knows who leads or will lead itself.
             Err(error) => {
@@ -164,11 +164,11 @@ impl LeaderClient {
         &self,
         group: GroupId,
         leader: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, PeerError> {
-        let call = self.0.peers.call(leader, lane, message, timeout);
+        let call = self.0.peers.call(leader, priority, message, timeout);
         let Some(local) = self.group(group) else { return call.await };
         tokio::select! {
             // An answer that is there counts, also where a successor became known with it.

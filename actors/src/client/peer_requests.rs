@@ -48,10 +48,10 @@ impl Inbox for ClusterStore {
 
     fn link_changed(&self, peer: NodeId, up: bool) {
         self.0.liveness.link_changed(peer, up);
-        // What was cast on the old link may be lost, in both directions: whoever is served from
-        // here asks again, and the feeds of this node do so too.
+        // What was cast on the old link may be lost, in both directions: the feeds that are served
+        // over it from here end and ask again, and this node's feeds from there do so too.
         self.0.follows.server.link_changed(peer);
-        self.0.follows.feeds.link_changed();
+        self.0.follows.feeds.link_changed(peer);
         if up {
             self.0.topics.catch_up();
         }

@@ -14,11 +14,12 @@ use crate::client::CatalogueClient;
 use crate::client::LocalPartitions;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
 use crate::client::route_error;
+use crate::level_gate::LevelGate;
 use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
-use crate::partition::branch::Submission;
+use crate::partition::activations::Submission;
 use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::store::RouteError;
 
@@ -28,6 +29,7 @@ pub(crate) struct Writes {
     leaders: LeaderClient,
     catalogue_client: CatalogueClient,
     partitions: LocalPartitions,
+    levels: LevelGate,
     /// Bounds the commands that wait on this node.
     permits: Arc<Semaphore>,
 }
@@ -37,9 +39,10 @@ impl Writes {
         leaders: LeaderClient,
         catalogue_client: CatalogueClient,
         partitions: LocalPartitions,
+        levels: LevelGate,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(NODE_PERMITS));
-        Self { leaders, catalogue_client, partitions, permits }
+        Self { leaders, catalogue_client, partitions, levels, permits }
     }
 
     /// Has a command decided, once, within `REQUEST_DEADLINE`.
@@ -48,6 +51,9 @@ impl Writes {
     /// `Indeterminate` if it may have been decided; any other error if it was not.
     pub(crate) async fn submit(&self, mut command: Command) -> Result<Outcome, RouteError> {
         let partition = self.catalogue_client.find(&command.key).await?;
+        // The proposer asks again, for the log. Asked here as well because the leader may be of a
+        // build that cannot read the message, and could not say why it refuses.
+        self.levels.check(&command).map_err(route_error)?;
         // The cluster's own commands have a session that no client can name.
         if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
             command.id.session.insert(0, '@');
@@ -103,7 +109,7 @@ impl LeaderRequest for SubmitRequest<'_> {
     fn message(&self) -> (Priority, Bytes) {
         let encoded = || encode(&PeerRequest::Submit(self.command.clone()));
         let message = offload(rough_bytes(&self.command), encoded);
-        (lane_of(&self.command, message.len()), message)
+        (priority_of(&self.command, message.len()), message)
     }
 
     fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Outcome> {
@@ -115,9 +121,9 @@ impl LeaderRequest for SubmitRequest<'_> {
     }
 }
 
-/// The lane of a command on its way to its leader: large ones, and those whose answer may be
+/// The priority of a command on its way to its leader: large ones, and those whose answer may be
 /// large, go with the bulk.
-fn lane_of(command: &Command, bytes: usize) -> Priority {
+fn priority_of(command: &Command, bytes: usize) -> Priority {
     let is_bulk_operation = matches!(
         command.request,
         Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_)

@@ -1,6 +1,7 @@
 //! Feed: this node's follower of a branch:module that has no replica here. It mends what the link
 //! loses once, for all sessions of the node, and stops some time after the last of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Answer, BranchKey, Read, ReadLevel};
@@ -9,11 +10,11 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::POSITION_INTERVAL;
-use super::feeds::Registration;
+use super::feeds::{self, FeedStart, Registration};
 use super::follower::LogFollower;
 use super::live::{LiveSource as _, LiveUpdate};
-use super::upstream::{Upstream, UpstreamContext};
+use super::upstream::Upstream;
+use super::{Follows, POSITION_INTERVAL};
 use crate::client::Reads;
 use crate::limits::RETRY_PAUSE;
 use crate::store::{Cursor, FollowItem};
@@ -22,59 +23,42 @@ use crate::store::{Cursor, FollowItem};
 const LINGER: Duration = Duration::from_secs(30);
 
 /// The feeds' supervisor: feeds are started and end beneath it, so that one that fails is reported
-/// and takes nobody along.
+/// and takes nobody along. A supervisor that fails ends its feeds; RootActor starts the next one.
 pub(crate) struct FeedSupervisor;
 
-/// What the supervisor is started with.
-pub(crate) struct SupervisorStart {
-    pub(crate) context: UpstreamContext,
-    pub(crate) reads: Reads,
-}
-
-/// Start this feed.
-pub(crate) struct StartFeed {
-    pub(super) key: BranchKey,
-    pub(super) updates: broadcast::Sender<LiveUpdate>,
-    pub(super) incoming: tokio::sync::mpsc::Receiver<LiveUpdate>,
-    pub(super) registration: Registration,
-}
-
 impl Actor for FeedSupervisor {
-    type Msg = StartFeed;
-    type State = SupervisorStart;
-    type Arguments = SupervisorStart;
+    type Msg = feeds::Message;
+    type State = Follows;
+    type Arguments = Follows;
 
     async fn pre_start(
         &self,
-        _: ActorRef<StartFeed>,
-        start: SupervisorStart,
-    ) -> Result<SupervisorStart, ActorProcessingErr> {
-        Ok(start)
+        myself: ActorRef<feeds::Message>,
+        follows: Follows,
+    ) -> Result<Follows, ActorProcessingErr> {
+        follows.feeds.set_supervisor(myself);
+        Ok(follows)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<StartFeed>,
-        start: StartFeed,
-        state: &mut SupervisorStart,
+        myself: ActorRef<feeds::Message>,
+        message: feeds::Message,
+        follows: &mut Follows,
     ) -> Result<(), ActorProcessingErr> {
-        let StartFeed { key, updates, incoming, registration } = start;
-        let (feed, lost) = (registration.feed, registration.lost());
-        let upstream = Upstream::new(state.context.clone(), key.clone(), feed, incoming, lost);
-        let feed = Feed { reads: state.reads.clone(), key, updates, upstream };
-        let spawned = Actor::spawn_linked(None, FeedActor, (feed, registration), myself.get_cell());
-        // The registration went with it: followers find the feed gone and tap again.
-        if let Err(error) = spawned.await {
-            tracing::error!(%error, "a feed did not start");
+        match message {
+            feeds::Message::Start(start) => start_feed(&myself, follows, start).await,
+            #[cfg(test)]
+            feeds::Message::Panic => panic!("a test asked for it"),
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<StartFeed>,
+        _: ActorRef<feeds::Message>,
         event: SupervisionEvent,
-        _: &mut SupervisorStart,
+        _: &mut Follows,
     ) -> Result<(), ActorProcessingErr> {
         // Its state is gone by now, and with it its registration: each of its followers taps again,
         // the first of them starts the next feed, and all read what they missed from the log.
@@ -82,6 +66,20 @@ impl Actor for FeedSupervisor {
             tracing::error!(%error, "a feed failed; its followers follow again");
         }
         Ok(())
+    }
+}
+
+async fn start_feed(supervisor: &ActorRef<feeds::Message>, follows: &Follows, start: FeedStart) {
+    let FeedStart { updates, incoming, registration } = start;
+    let (key, attachment) = (registration.key.clone(), Arc::clone(&registration.attachment));
+    let context = follows.upstream.clone();
+    let upstream = Upstream::new(context, key.clone(), registration.feed, incoming, attachment);
+    let feed = Feed { reads: follows.reads.clone(), key, updates, upstream };
+    let arguments = (feed, registration);
+    let spawned = Actor::spawn_linked(None, FeedActor, arguments, supervisor.get_cell());
+    // The registration went with it: followers find the feed gone and tap again.
+    if let Err(error) = spawned.await {
+        tracing::error!(%error, "a feed did not start");
     }
 }
 

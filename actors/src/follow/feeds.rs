@@ -5,27 +5,42 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{BranchKey, Delta, Offset};
+use model::{BranchKey, Delta, NodeId, Offset};
 use parking_lot::Mutex;
-use ractor::{ActorRef, MessagingErr};
-use tokio::sync::{Notify, broadcast, mpsc};
+use ractor::ActorRef;
+use tokio::sync::{broadcast, mpsc};
 
-use super::feed::{FeedSupervisor, StartFeed, SupervisorStart};
 use super::live::LiveUpdate;
+use super::upstream::Attachment;
 use crate::limits::{FEED_QUEUE_DELTAS, FOLLOWER_QUEUE_DELTAS};
 use crate::store::SharedDelta;
 
 /// The feeds of this node. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Feeds {
-    registry: Arc<Registry>,
-    supervisor: ActorRef<StartFeed>,
-}
+#[derive(Clone, Default)]
+pub(crate) struct Feeds(Arc<Registry>);
 
 #[derive(Default)]
 struct Registry {
     next: AtomicU64,
     entries: Mutex<BTreeMap<BranchKey, Entry>>,
+    /// Who starts feeds. One that failed stands here until it has a successor.
+    supervisor: Mutex<Option<ActorRef<Message>>>,
+}
+
+/// Messages of the feeds' supervisor.
+pub(crate) enum Message {
+    /// Start this feed.
+    Start(FeedStart),
+    /// For tests: fail, as a defect would.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What a feed is started with.
+pub(crate) struct FeedStart {
+    pub(super) updates: broadcast::Sender<LiveUpdate>,
+    pub(super) incoming: mpsc::Receiver<LiveUpdate>,
+    pub(super) registration: Registration,
 }
 
 /// A running feed, as seen from outside.
@@ -35,22 +50,15 @@ struct Entry {
     updates: broadcast::Sender<LiveUpdate>,
     /// To the feed. Bounded: what finds it full is dropped and read back from the log.
     incoming: mpsc::Sender<LiveUpdate>,
-    lost: Arc<Notify>,
+    attachment: Arc<Attachment>,
 }
 
 /// A feed's place in the registry. Dropping it takes the feed out.
 pub(crate) struct Registration {
     registry: Arc<Registry>,
-    key: BranchKey,
+    pub(super) key: BranchKey,
     pub(super) feed: u64,
-    lost: Arc<Notify>,
-}
-
-impl Registration {
-    /// Notified when what was sent to the feed may be lost.
-    pub(super) fn lost(&self) -> Arc<Notify> {
-        Arc::clone(&self.lost)
-    }
+    pub(super) attachment: Arc<Attachment>,
 }
 
 impl Drop for Registration {
@@ -64,43 +72,33 @@ impl Drop for Registration {
 }
 
 impl Feeds {
-    /// Starts the supervisor of this node's feeds beneath `root`.
-    pub(crate) async fn start(
-        start: SupervisorStart,
-        root: ractor::ActorCell,
-    ) -> Result<Self, ractor::SpawnErr> {
-        let (supervisor, _) =
-            ractor::Actor::spawn_linked(None, FeedSupervisor, start, root).await?;
-        Ok(Self { registry: Arc::default(), supervisor })
+    /// From now on this actor starts the feeds.
+    pub(super) fn set_supervisor(&self, supervisor: ActorRef<Message>) {
+        *self.0.supervisor.lock() = Some(supervisor);
     }
 
     /// Every later update of a branch:module this node holds no replica of. The first follower
-    /// starts the feed.
-    ///
-    /// # Errors
-    /// The supervisor is gone: this node is stopping.
-    pub(super) fn tap(
-        &self,
-        key: &BranchKey,
-    ) -> Result<broadcast::Receiver<LiveUpdate>, MessagingErr<()>> {
+    /// starts the feed. `None`: no supervisor is there to start it, now or ever again.
+    pub(super) fn tap(&self, key: &BranchKey) -> Option<broadcast::Receiver<LiveUpdate>> {
         // Held until the entry is in: of two followers that come at once one starts the feed.
-        let mut entries = self.registry.entries.lock();
+        let mut entries = self.0.entries.lock();
         if let Some(entry) = entries.get(key) {
-            return Ok(entry.updates.subscribe());
+            return Some(entry.updates.subscribe());
         }
-        let feed = self.registry.next.fetch_add(1, Ordering::AcqRel);
+        let feed = self.0.next.fetch_add(1, Ordering::AcqRel);
         let (updates, receiver) = broadcast::channel(FOLLOWER_QUEUE_DELTAS);
         let (incoming, queue) = mpsc::channel(FEED_QUEUE_DELTAS);
-        let lost = Arc::new(Notify::new());
-        let entry = Entry { feed, updates: updates.clone(), incoming, lost: Arc::clone(&lost) };
-        entries.insert(key.clone(), entry);
+        let attachment = Arc::new(Attachment::default());
+        let (to_followers, shared) = (updates.clone(), Arc::clone(&attachment));
+        entries.insert(key.clone(), Entry { feed, updates, incoming, attachment });
         drop(entries);
-        let registry = Arc::clone(&self.registry);
-        let registration = Registration { registry, key: key.clone(), feed, lost };
-        let start = StartFeed { key: key.clone(), updates, incoming: queue, registration };
-        // Where it is not taken it comes back, and its registration goes with it.
-        self.supervisor.cast(start).map_err(|error| error.map(drop))?;
-        Ok(receiver)
+        let registry = Arc::clone(&self.0);
+        let registration = Registration { registry, key: key.clone(), feed, attachment: shared };
+        let start = FeedStart { updates: to_followers, incoming: queue, registration };
+        // Where nobody takes it, its registration goes with it.
+        let supervisor = self.0.supervisor.lock().clone()?;
+        supervisor.cast(Message::Start(start)).ok()?;
+        Some(receiver)
     }
 
     /// Another node sends a delta. Whether the feed is one of this node's.
@@ -116,19 +114,18 @@ impl Feeds {
 
     /// Another node serves a feed no longer.
     pub(crate) fn note_ended(&self, feed: u64) {
-        for entry in self.registry.entries.lock().values().filter(|entry| entry.feed == feed) {
-            entry.lost.notify_one();
+        for entry in self.0.entries.lock().values().filter(|entry| entry.feed == feed) {
+            entry.attachment.lose();
         }
     }
 
-    /// A link broke or was made: feeds over it attach again. Which those are only the feeds know,
-    /// and to attach twice costs one message.
-    pub(crate) fn link_changed(&self) {
-        self.registry.entries.lock().values().for_each(|entry| entry.lost.notify_one());
+    /// The link to a node broke or was made: the feeds that it sends attach again.
+    pub(crate) fn link_changed(&self, peer: NodeId) {
+        self.0.entries.lock().values().for_each(|entry| entry.attachment.link_changed(peer));
     }
 
     fn send(&self, feed: u64, update: LiveUpdate) -> bool {
-        let entries = self.registry.entries.lock();
+        let entries = self.0.entries.lock();
         let Some(entry) = entries.values().find(|entry| entry.feed == feed) else { return false };
         // A full queue loses the update: the feed notices by the next offset or position.
         let _ = entry.incoming.try_send(update);
@@ -138,6 +135,14 @@ impl Feeds {
     /// For tests: the feeds that run.
     #[cfg(test)]
     pub(crate) fn actors(&self) -> Vec<ractor::ActorCell> {
-        self.supervisor.get_children()
+        let supervisor = self.0.supervisor.lock().clone();
+        supervisor.map(|supervisor| supervisor.get_children()).unwrap_or_default()
+    }
+
+    /// For tests: the supervisor fails.
+    #[cfg(test)]
+    pub(super) fn panic_supervisor(&self) {
+        let supervisor = self.0.supervisor.lock().clone().expect("it was started");
+        supervisor.cast(Message::Panic).expect("it runs");
     }
 }

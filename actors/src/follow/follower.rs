@@ -14,7 +14,7 @@ use super::cursor_of;
 use super::live::{LiveSource, LiveUpdate};
 use crate::client::Reads;
 use crate::limits::{CATCH_UP_EVENTS, RETRY_PAUSE};
-use crate::store::{Cursor, DeltaStream, FollowItem, RouteError, SharedDelta};
+use crate::store::{Cursor, DeltaStream, FollowItem, SharedDelta};
 
 /// One follower's way along the log of a branch:module.
 pub(crate) struct LogFollower<S> {
@@ -126,18 +126,10 @@ impl<S: LiveSource> LogFollower<S> {
             }
             // The log was replaced by another: its offsets have nothing to do with this cursor.
             Ok(_) => self.resync().await,
-            Err(
-                RouteError::UnknownBranch(_)
-                | RouteError::UnknownModule(_)
-                | RouteError::Rejected(_),
-            ) => return None,
             // Between two leaders, or with all replicas away: the follower waits as long as that
             // takes. Whoever consumes the stream notices only the delay: nothing is lost.
-            Err(
-                RouteError::Busy { .. }
-                | RouteError::Unavailable { .. }
-                | RouteError::Indeterminate,
-            ) => tokio::time::sleep(RETRY_PAUSE).await,
+            Err(error) if error.is_temporary() => tokio::time::sleep(RETRY_PAUSE).await,
+            Err(_) => return None,
         }
         Some(())
     }

@@ -66,13 +66,22 @@ impl Tap {
             Err(RecvError::Lagged(_)) => LiveUpdate::Gap,
             // The replica was replaced by a checkpoint, or the feed ended or failed: its successor
             // is tapped, and what came between the two is read from the log.
-            Err(RecvError::Closed) => {
-                tokio::time::sleep(RETRY_PAUSE).await;
-                match self.follows.tap(&self.key).await {
-                    Ok(channel) => self.channel = channel,
-                    Err(_) => return LiveUpdate::Ended,
+            Err(RecvError::Closed) => self.tap_again().await,
+        }
+    }
+
+    /// Taps the successor, for as long as it takes to have one: the feeds' supervisor may have
+    /// failed as well, or group 0 may have no leader now.
+    async fn tap_again(&mut self) -> LiveUpdate {
+        loop {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            match self.follows.tap(&self.key).await {
+                Ok(channel) => {
+                    self.channel = channel;
+                    return LiveUpdate::Gap;
                 }
-                LiveUpdate::Gap
+                Err(error) if error.is_temporary() => {}
+                Err(_) => return LiveUpdate::Ended,
             }
         }
     }

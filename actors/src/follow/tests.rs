@@ -1,6 +1,7 @@
 //! Stories of feeds: what a node without a replica, and the one that sends to it, do in trouble.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::live::LiveUpdate;
 use crate::ClusterStore;
 use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::peers::Inbox;
-use crate::store::Store as _;
+use crate::store::{FollowItem, Store as _};
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
 /// A node that is in no cluster of these tests.
@@ -33,6 +34,29 @@ impl Inbox for StartingNode {
     }
 
     fn link_changed(&self, _: NodeId, _: bool) {}
+}
+
+/// A node that counts the requests to follow that come to it.
+struct CountingNode {
+    store: ClusterStore,
+    follows: AtomicUsize,
+}
+
+impl Inbox for CountingNode {
+    fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
+        if matches!(decode(&message), Ok(PeerRequest::Follow { .. })) {
+            self.follows.fetch_add(1, Ordering::AcqRel);
+        }
+        self.store.call(from, message)
+    }
+
+    fn cast(&self, from: NodeId, message: Bytes) {
+        self.store.cast(from, message);
+    }
+
+    fn link_changed(&self, peer: NodeId, up: bool) {
+        self.store.link_changed(peer, up);
+    }
 }
 
 /// A branch of which this node holds no replica.
@@ -106,4 +130,54 @@ async fn a_feed_repeats_its_position_on_a_quiet_branch() {
         let update = next.expect("an update comes").unwrap();
         assert!(matches!(update, LiveUpdate::Position(Offset(1))), "{update:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_feeds_over_a_changed_link_attach_again() {
+    let cluster = Cluster::start(2).await;
+    let (store, sender) = (cluster.store(0), cluster.nodes[1].id);
+    let counting = CountingNode { store: cluster.store(1), follows: AtomicUsize::new(0) };
+    let counting = Arc::new(counting);
+    cluster.put_inbox(sender, Arc::<CountingNode>::clone(&counting));
+    let follows = || counting.follows.load(Ordering::Acquire);
+    let branch = branch_elsewhere(&store).expect("one copy leaves one node out");
+    let mut updates = store.0.follows.feeds.tap(&key(branch)).unwrap();
+    let update = updates.recv().await.unwrap();
+    assert!(matches!(update, LiveUpdate::Position(Offset(0))), "it is attached: {update:?}");
+    let before = follows();
+
+    store.link_changed(STRANGER, true);
+    accept(&store, insert(branch, "n1", "x")).await;
+    while !matches!(updates.recv().await.unwrap(), LiveUpdate::Delta(_)) {}
+    assert_eq!(follows(), before, "what comes over its own link cannot be lost");
+
+    store.link_changed(sender, true);
+    wait_until("it has attached again", || follows() > before).await;
+    accept(&store, insert(branch, "n2", "x")).await;
+    while !matches!(updates.recv().await.unwrap(), LiveUpdate::Delta(_)) {}
+    assert_eq!(follows(), before + 1, "once for one change");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_outlive_the_supervisor_of_feeds() {
+    let cluster = Cluster::start(2).await;
+    let (store, writer) = (cluster.store(0), cluster.store(1));
+    let branch = branch_elsewhere(&store).expect("one copy leaves one node out");
+    let feeds = &store.0.follows.feeds;
+    let mut follow = store.follow(key(branch), None).await.unwrap();
+    for round in 0..2_u64 {
+        wait_until("a feed runs", || feeds.actors().len() == 1).await;
+        feeds.panic_supervisor();
+        wait_until("the feed ended with its supervisor", || feeds.actors().is_empty()).await;
+        // Nobody feeds this node now: the first is read from the log, and so is what comes before
+        // the next feed is attached.
+        for n in 1..=3 {
+            let offset = 3 * round + n;
+            accept(&writer, insert(branch, &format!("n{offset}"), "x")).await;
+            let next = tokio::time::timeout(Duration::from_secs(60), follow.stream.next()).await;
+            let Ok(Some(FollowItem::Delta(shared))) = next else { panic!("a delta follows") };
+            assert_eq!(shared.delta.last(), Some(Offset(offset)));
+        }
+    }
+    wait_until("a feed runs", || feeds.actors().len() == 1).await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{BranchKey, NodeId, Offset};
+use parking_lot::Mutex;
 use raft::{GroupId, Priority};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -31,6 +32,35 @@ pub(crate) struct UpstreamContext {
     pub(crate) peers: Arc<dyn Peers>,
 }
 
+/// Which node sends a feed, and whether what it sent may be lost. The feed's upstream shares it
+/// with whoever learns of broken links and ended feeds.
+#[derive(Default)]
+pub(super) struct Attachment {
+    /// `None` while the feed looks for a node.
+    node: Mutex<Option<NodeId>>,
+    lost: Notify,
+}
+
+impl Attachment {
+    /// What was sent to the feed may be lost: it attaches again.
+    pub(super) fn lose(&self) {
+        self.lost.notify_one();
+    }
+
+    /// The link to a node broke or was made.
+    pub(super) fn link_changed(&self, peer: NodeId) {
+        // A feed that looks for a node may have its answer, over this link, on the way. That one is
+        // notified too; to attach twice costs one message.
+        if self.node.lock().is_none_or(|node| node == peer) {
+            self.lose();
+        }
+    }
+
+    fn is_attached(&self) -> bool {
+        self.node.lock().is_some()
+    }
+}
+
 /// The live deltas of a branch:module from a node that holds a replica with a quorum, the leader
 /// where it is known. Dropping it ends the feed there.
 pub(super) struct Upstream {
@@ -39,10 +69,9 @@ pub(super) struct Upstream {
     /// This node's number for the feed: what is sent for it carries the number.
     feed: u64,
     updates: mpsc::Receiver<LiveUpdate>,
-    /// Told when a link broke or the other node ended the feed.
-    lost: Arc<Notify>,
+    attachment: Arc<Attachment>,
+    /// The node that sends, or the last one that did.
     node: Option<NodeId>,
-    is_attached: bool,
     received_at: Instant,
 }
 
@@ -52,25 +81,24 @@ impl Upstream {
         key: BranchKey,
         feed: u64,
         updates: mpsc::Receiver<LiveUpdate>,
-        lost: Arc<Notify>,
+        attachment: Arc<Attachment>,
     ) -> Self {
         let (node, received_at) = (None, Instant::now());
-        Self { context, key, feed, updates, lost, node, is_attached: false, received_at }
+        Self { context, key, feed, updates, attachment, node, received_at }
     }
 
     async fn next_update(&mut self) -> LiveUpdate {
         loop {
-            // Kept as a field: if this is cancelled while it asks, the next call asks again.
-            if !self.is_attached {
+            // Kept outside of this call: if it is cancelled while it asks, the next one asks again.
+            if !self.attachment.is_attached() {
                 let Some(offset) = self.attach().await else { return LiveUpdate::Ended };
-                self.is_attached = true;
                 self.received_at = Instant::now();
                 // Whatever was lost in between, the follower sees that it has less than this.
                 return LiveUpdate::Position(offset);
             }
             tokio::select! {
                 biased;
-                () = self.lost.notified() => self.is_attached = false,
+                () = self.attachment.lost.notified() => *self.attachment.node.lock() = None,
                 update = self.updates.recv() => {
                     self.received_at = Instant::now();
                     // The registry forgot this feed: nothing will come any more.
@@ -79,7 +107,7 @@ impl Upstream {
                 // A healthy upstream sends its position every few seconds. One that died with its
                 // link up, or stopped at a full queue, sends nothing.
                 () = tokio::time::sleep_until(self.received_at + SILENCE_MAX) => {
-                    self.is_attached = false;
+                    *self.attachment.node.lock() = None;
                 }
             }
         }
@@ -102,6 +130,7 @@ impl Upstream {
                     self.detach();
                 }
                 self.node = Some(node);
+                *self.attachment.node.lock() = Some(node);
                 return Some(offset);
             }
             // Nobody leads for longer than a request waits: followers wait as long as it takes.

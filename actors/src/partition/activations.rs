@@ -10,15 +10,33 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{BranchKey, Request};
+use model::{BranchKey, Command, Request};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef, MessagingErr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::branch::{Message, Submission};
+use super::proposer::OutcomeSender;
 use crate::limits::{BRANCH_BULK_PERMITS, BRANCH_PERMITS};
 use crate::message::{BusyScope, Refusal};
+
+/// A command and who waits for its outcome.
+pub(crate) struct Submission {
+    pub(crate) command: Command,
+    pub(crate) reply: OutcomeSender,
+}
+
+/// Messages of a branch actor.
+#[allow(clippy::large_enum_variant, reason = "the large one is nearly every message")]
+pub(crate) enum BranchMessage {
+    /// Hand this to the proposer; it was admitted.
+    Submit(Submission),
+    /// Go to sleep, unless something was admitted within this time.
+    Passivate { idle_for: Duration },
+    /// For tests: fail, as a defect would.
+    #[cfg(test)]
+    Panic,
+}
 
 /// The branch actors of one partition that take commands. Cheap to clone.
 #[derive(Clone, Default)]
@@ -58,14 +76,14 @@ impl Activations {
     }
 
     /// The actors that have admitted nothing for so long.
-    pub(super) fn idle(&self, idle_for: Duration) -> Vec<ActorRef<Message>> {
+    pub(super) fn idle(&self, idle_for: Duration) -> Vec<ActorRef<BranchMessage>> {
         let handles = self.0.read();
         let idle = handles.values().filter(|handle| handle.admission.idle_for() >= idle_for);
         idle.map(|handle| handle.actor.clone()).collect()
     }
 
     #[cfg(test)]
-    pub(crate) fn actor(&self, key: &BranchKey) -> Option<ActorRef<Message>> {
+    pub(crate) fn actor(&self, key: &BranchKey) -> Option<ActorRef<BranchMessage>> {
         self.0.read().get(key).map(|handle| handle.actor.clone())
     }
 }
@@ -73,12 +91,12 @@ impl Activations {
 /// The way to one branch's actor.
 #[derive(Clone)]
 pub(crate) struct BranchHandle {
-    pub(super) actor: ActorRef<Message>,
+    pub(super) actor: ActorRef<BranchMessage>,
     admission: Arc<Admission>,
 }
 
 impl BranchHandle {
-    pub(super) fn new(actor: ActorRef<Message>, admission: Arc<Admission>) -> Self {
+    pub(super) fn new(actor: ActorRef<BranchMessage>, admission: Arc<Admission>) -> Self {
         Self { actor, admission }
     }
 
@@ -92,9 +110,9 @@ impl BranchHandle {
                 return Ok(());
             }
         }
-        match self.actor.cast(Message::Submit(submission)) {
+        match self.actor.cast(BranchMessage::Submit(submission)) {
             // The actor has ended, or ends and has closed its queue: it has done nothing with it.
-            Err(MessagingErr::SendErr(Message::Submit(submission))) => Err(submission),
+            Err(MessagingErr::SendErr(BranchMessage::Submit(submission))) => Err(submission),
             // Sent; or, by a defect, lost with its sender, so that the caller hears "unknown".
             Ok(()) | Err(_) => Ok(()),
         }

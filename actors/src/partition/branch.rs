@@ -15,32 +15,14 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::activations::{Activations, Admission};
+use super::activations::{Activations, Admission, BranchMessage, Submission};
 use super::machine::AppliedPartition;
-use super::proposer::{OutcomeSender, Proposal, Proposer};
+use super::proposer::{Proposal, Proposer};
 
 /// How long a definition on its way is waited for before it is sent again.
 const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The session of the cluster's own commands; the store keeps clients from using it.
 pub(crate) const CLUSTER_SESSION: &str = "@cluster";
-
-/// A command and who waits for its outcome.
-pub(crate) struct Submission {
-    pub(crate) command: Command,
-    pub(crate) reply: OutcomeSender,
-}
-
-/// Messages of a branch actor.
-#[allow(clippy::large_enum_variant, reason = "the large one is nearly every message")]
-pub(crate) enum Message {
-    /// Hand this to the proposer; it was admitted.
-    Submit(Submission),
-    /// Go to sleep, unless something was admitted within this time.
-    Passivate { idle_for: Duration },
-    /// For tests: fail, as a defect would.
-    #[cfg(test)]
-    Panic,
-}
 
 /// What a branch actor is spawned with.
 pub(crate) struct BranchArguments {
@@ -61,13 +43,13 @@ pub(crate) struct State {
 pub(crate) struct BranchActor;
 
 impl Actor for BranchActor {
-    type Msg = Message;
+    type Msg = BranchMessage;
     type State = State;
     type Arguments = BranchArguments;
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Message>,
+        _myself: ActorRef<BranchMessage>,
         arguments: BranchArguments,
     ) -> Result<State, ActorProcessingErr> {
         Ok(State { arguments, definition: DefinitionState::default() })
@@ -75,15 +57,15 @@ impl Actor for BranchActor {
 
     async fn handle(
         &self,
-        myself: ActorRef<Message>,
-        message: Message,
+        myself: ActorRef<BranchMessage>,
+        message: BranchMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Submit(submission) => state.submit(submission),
-            Message::Passivate { idle_for } => state.passivate(&myself, idle_for),
+            BranchMessage::Submit(submission) => state.submit(submission),
+            BranchMessage::Passivate { idle_for } => state.passivate(&myself, idle_for),
             #[cfg(test)]
-            Message::Panic => panic!("a test asked for it"),
+            BranchMessage::Panic => panic!("a test asked for it"),
         }
         Ok(())
     }
@@ -101,7 +83,7 @@ impl State {
     }
 
     /// Only this actor can tell: a command may have been admitted since it was asked to sleep.
-    fn passivate(&self, myself: &ActorRef<Message>, idle_for: Duration) {
+    fn passivate(&self, myself: &ActorRef<BranchMessage>, idle_for: Duration) {
         let BranchArguments { key, admission, activations, .. } = &self.arguments;
         if admission.idle_for() < idle_for {
             return;

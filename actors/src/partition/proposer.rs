@@ -3,18 +3,20 @@
 //!
 //! Promise: commands enter the log in the order they were handed in. Everything of one proposer
 //! is fenced by one term: once the leader has changed, nothing of it can be taken any more.
+//! Refused: a command of a level that the cluster has not agreed on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
-use model::{AppliedCommand, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
+use model::{AppliedCommand, Batch, Command, Outcome, Reject, Timestamp};
 use raft::{ProposeError, TypedGroup};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::{AppliedPartition, PartitionMachine};
+use crate::level_gate::LevelGate;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
 use crate::message::{BusyScope, Refusal};
 use crate::offload::offload;
@@ -59,6 +61,7 @@ pub(crate) struct Proposal {
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Proposal>,
+    levels: LevelGate,
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -68,27 +71,44 @@ impl Proposer {
         group: TypedGroup<PartitionMachine>,
         term: u64,
         applied: Arc<AppliedPartition>,
-        catalogue: watch::Receiver<Arc<Catalogue>>,
+        levels: LevelGate,
     ) -> Self {
         let (queue, incoming) = mpsc::channel(NODE_PERMITS);
-        let work = ProposerTask { group, term, applied, catalogue, stamped: None };
+        let work = ProposerTask { group, term, applied, levels: levels.clone(), stamped: None };
         let task = tokio::spawn(work.run(incoming));
-        Self { queue, _task: Arc::new(AbortOnDropHandle::new(task)) }
+        Self { queue, levels, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
     /// Hands a command in. Never waits: a full queue is answered at once.
     pub(crate) fn enqueue(&self, proposal: Proposal) {
-        let refused = match self.queue.try_send(proposal) {
-            Ok(()) => return,
+        // Here and not when it is stamped: what may be written now may be written when its turn
+        // comes.
+        if let Err(refusal) = proposal.check(&self.levels) {
+            return proposal.refuse(refusal);
+        }
+        match self.queue.try_send(proposal) {
+            Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(proposal)) => {
-                (proposal, Refusal::Busy { what: BusyScope::Node })
+                proposal.refuse(Refusal::Busy { what: BusyScope::Node });
             }
             // The term is over and the task with it; the entry was never proposed.
             Err(mpsc::error::TrySendError::Closed(proposal)) => {
-                (proposal, Refusal::NotLeader { hint: None })
+                proposal.refuse(Refusal::NotLeader { hint: None });
             }
-        };
-        if let (Proposal { reply: Some(reply), .. }, refusal) = refused {
+        }
+    }
+}
+
+impl Proposal {
+    /// Whether all of it may be written now.
+    fn check(&self, levels: &LevelGate) -> Result<(), Refusal> {
+        let mut commands = self.prerequisites.iter().chain([&self.command]);
+        commands.try_for_each(|command| levels.check(command))
+    }
+
+    fn refuse(self, refusal: Refusal) {
+        // Nobody waits for what a leader proposes by itself: it proposes it again.
+        if let Some(reply) = self.reply {
             reply.answer(Err(refusal));
         }
     }
@@ -98,8 +118,7 @@ struct ProposerTask {
     group: TypedGroup<PartitionMachine>,
     term: u64,
     applied: Arc<AppliedPartition>,
-    /// Says which level the cluster has agreed on.
-    catalogue: watch::Receiver<Arc<Catalogue>>,
+    levels: LevelGate,
     /// When the last batch was stamped, on the monotonic clock.
     stamped: Option<Instant>,
 }
@@ -255,9 +274,8 @@ impl ProposerTask {
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
-        // What the cluster has agreed on, not what this build knows: a member that is not upgraded
-        // yet must be able to read the entry.
-        let level = self.catalogue.borrow().writing_level();
+        // No command needs more: `enqueue` has refused those.
+        let level = self.levels.writing_level();
         #[cfg(feature = "next-level")]
         let commands = at_next_level(level, commands);
         Batch {
@@ -270,11 +288,11 @@ impl ProposerTask {
     }
 }
 
-/// What only level 2 can say, where the cluster has agreed on it.
+/// What only the next level can say, where the cluster has agreed on it.
 #[cfg(feature = "next-level")]
 fn at_next_level(level: u16, mut commands: Vec<Command>) -> Vec<Command> {
     use model::Request;
-    for command in commands.iter_mut().filter(|_| level >= 2) {
+    for command in commands.iter_mut().filter(|_| level >= model::codec::NEXT_LEVEL) {
         if let Request::Reserve(reserve) = &command.request {
             command.request = Request::ReserveAtNextLevel(reserve.clone());
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{NodeId, NodeRecord};
+use model::{CatalogueEntry, NodeId, NodeRecord};
 use parking_lot::Mutex;
 use raft::disk::{CrashKind, DiskFaults, SimulatedDir, SimulatedDisk};
 use raft::simulated::Rng;
@@ -60,6 +60,8 @@ pub(super) struct SimulatedCluster {
     pub(super) network: SimulatedNetwork,
     pub(super) root: SimulatedDir,
     rng: Mutex<Rng>,
+    /// What the cluster is configured with.
+    entries: Vec<CatalogueEntry>,
     /// Disks report a sync as done and do nothing for it.
     ignored_syncs: bool,
     log_failures: mpsc::Sender<LogFailure>,
@@ -80,6 +82,7 @@ fn record(id: u64) -> NodeRecord {
 impl SimulatedCluster {
     pub(super) fn new(
         config: SimulationConfig,
+        entries: Vec<CatalogueEntry>,
         log_failures: mpsc::Sender<LogFailure>,
     ) -> std::io::Result<Self> {
         let (seed, ignored_syncs) = (config.seed, config.ignored_syncs);
@@ -92,7 +95,7 @@ impl SimulatedCluster {
         // Each has a stream of its own: a draw of one must not change those of the other.
         let network = SimulatedNetwork::new(seed ^ 0x0001_3155);
         let rng = Mutex::new(Rng(seed ^ 0xF1EE7));
-        Ok(Self { nodes, network, root, rng, ignored_syncs, log_failures })
+        Ok(Self { nodes, network, root, rng, entries, ignored_syncs, log_failures })
     }
 
     /// Starts a node. `Err`: it refuses what is on its disk, and why.
@@ -127,7 +130,7 @@ impl SimulatedCluster {
             node: record(id),
             initial: (1..=NODES).map(record).collect(),
             partitions: PARTITIONS,
-            entries: super::workload::catalogue(),
+            entries: self.entries.clone(),
             groups: groups.clone(),
             peers,
             warnings: Vec::new(),

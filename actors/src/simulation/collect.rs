@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use history::checker::fields;
-use history::{Cursor, History, LogEvent, ReplicaStatus, TableReading};
+use history::{History, LogEvent, LogPosition, ReplicaReading, TableReading};
 use model::{Answer, Event, Object, Offset, PageQuery, Read, ReadLevel, Value};
 
 use super::cluster::SimulatedCluster;
@@ -61,8 +61,8 @@ pub(super) async fn collect(
     }
 }
 
-fn replicas(store: &ClusterStore, node: u64) -> Vec<ReplicaStatus> {
-    let replica = |partition, (applied, hash): (u64, model::Hash)| ReplicaStatus {
+fn replicas(store: &ClusterStore, node: u64) -> Vec<ReplicaReading> {
+    let replica = |partition, (applied, hash): (u64, model::Hash)| ReplicaReading {
         node,
         partition,
         applied,
@@ -122,7 +122,7 @@ pub(super) fn log_event(event: &Event) -> LogEvent {
         Some(_) | None => format!("{request} with a record of {in_record:?}"),
     };
     LogEvent {
-        cursor: Cursor { epoch: EPOCH, sequence: event.offset.0 },
+        cursor: LogPosition { epoch: EPOCH, sequence: event.offset.0 },
         id: event.id.clone(),
         table: change.map_or_else(String::new, |it| it.table.as_str().to_owned()),
         key: change.map_or_else(String::new, |it| it.key.as_str().to_owned()),

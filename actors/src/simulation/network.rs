@@ -61,7 +61,7 @@ struct State {
 pub(super) struct SimulatedNetwork(Arc<Mutex<State>>);
 
 /// What becomes of a message that is sent.
-enum Delivery {
+enum MessageFate {
     At(Instant),
     Dropped,
     Refused(&'static str),
@@ -149,19 +149,23 @@ impl SimulatedNetwork {
         to: NodeId,
         priority: Priority,
         may_lose: bool,
-    ) -> Delivery {
+    ) -> MessageFate {
         let mut state = self.0.lock();
         // A crashed incarnation still shuts down, and must not speak for the one after it.
         if state.handlers.get(&from).is_none_or(|sender| sender.incarnation != incarnation) {
-            return Delivery::Refused("this node has crashed");
+            return MessageFate::Refused("this node has crashed");
         }
         if let Some(since) = state.cut.get(&(from, to)) {
             let fresh = since.elapsed() < CUT_NOTICED;
             state.lost += 1;
-            return if fresh { Delivery::Dropped } else { Delivery::Refused("the link is broken") };
+            return if fresh {
+                MessageFate::Dropped
+            } else {
+                MessageFate::Refused("the link is broken")
+            };
         }
         if !state.handlers.contains_key(&to) {
-            return Delivery::Refused("it does not run");
+            return MessageFate::Refused("it does not run");
         }
         let (seed, lost, (shortest, longest)) = (state.seed, state.lost_per_mille, state.latency);
         let now = Instant::now();
@@ -173,13 +177,13 @@ impl SimulatedNetwork {
         let (is_lost, latency) = (link.rng.random_bool(lost), link.rng.between(shortest, longest));
         if may_lose && is_lost {
             state.lost += 1;
-            return Delivery::Dropped;
+            return MessageFate::Dropped;
         }
         let due = (now + latency).max(link.last + MESSAGE_GAP);
         link.last = due;
         state.carried += 1;
         state.bulk += u64::from(priority == Priority::Bulk);
-        Delivery::At(due)
+        MessageFate::At(due)
     }
 
     /// Who takes a message that was under way; `None`: the link was cut or the node crashed
@@ -204,9 +208,9 @@ impl SimulatedNetwork {
         let unreachable =
             |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };
         match self.send((from, incarnation), to, priority, true) {
-            Delivery::At(due) => tokio::time::sleep_until(due).await,
-            Delivery::Dropped => return pending().await,
-            Delivery::Refused(reason) => return Err(unreachable(reason)),
+            MessageFate::At(due) => tokio::time::sleep_until(due).await,
+            MessageFate::Dropped => return pending().await,
+            MessageFate::Refused(reason) => return Err(unreachable(reason)),
         }
         let Some(receiver) = self.receiver(from, to) else { return pending().await };
         let answering = receiver.incarnation;
@@ -214,8 +218,8 @@ impl SimulatedNetwork {
         // A task of its own, as over sockets: a caller that gives up does not stop the work.
         let Ok(answer) = tokio::spawn(work).await else { return pending().await };
         match self.send((to, answering), from, priority, true) {
-            Delivery::At(due) => tokio::time::sleep_until(due).await,
-            Delivery::Dropped | Delivery::Refused(_) => return pending().await,
+            MessageFate::At(due) => tokio::time::sleep_until(due).await,
+            MessageFate::Dropped | MessageFate::Refused(_) => return pending().await,
         }
         // An answer to a crashed incarnation is not one to its successor.
         match self.receiver(to, from) {
@@ -284,7 +288,7 @@ impl Peers for NodeNetwork {
     fn cast(&self, to: NodeId, priority: Priority, message: Bytes) -> Result<(), PeerError> {
         let (network, from) = (self.network.clone(), self.node);
         match network.send((from, self.incarnation), to, priority, false) {
-            Delivery::At(due) => {
+            MessageFate::At(due) => {
                 tokio::spawn(async move {
                     tokio::time::sleep_until(due).await;
                     if let Some(inbox) = network.receiver(from, to).and_then(|it| it.inbox) {
@@ -293,8 +297,8 @@ impl Peers for NodeNetwork {
                 });
                 Ok(())
             }
-            Delivery::Dropped => Ok(()),
-            Delivery::Refused(reason) => {
+            MessageFate::Dropped => Ok(()),
+            MessageFate::Refused(reason) => {
                 Err(PeerError::Unreachable { node: to, reason: reason.into() })
             }
         }

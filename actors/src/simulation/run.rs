@@ -17,7 +17,7 @@ use super::cluster::{DISK_LATENCY_MS, LogFailure, SimulatedCluster};
 use super::collect;
 use super::network::USUAL_LATENCY;
 use super::schedule::{NODES, NodeSelector, PARTITIONS, ScheduledFault, SimulatedFault, schedule};
-use super::workload::{BRANCHES, CLIENTS, SimulatedClient, SimulatedClients};
+use super::workload::{BRANCHES, CLIENTS, SimulatedClient, SimulatedClients, catalogue};
 use super::{SimulationConfig, SimulationReport};
 use crate::Store;
 
@@ -47,7 +47,7 @@ struct SimulatedRun {
 /// Runs a configuration where virtual time is current.
 pub(super) async fn run(config: SimulationConfig) -> std::io::Result<SimulationReport> {
     let (sender, log_failures) = mpsc::channel(LOG_FAILURES);
-    let cluster = Arc::new(SimulatedCluster::new(config, sender)?);
+    let cluster = Arc::new(SimulatedCluster::new(config, catalogue(), sender)?);
     let started = Instant::now();
     let run = Arc::new(SimulatedRun {
         cluster: cluster.clone(),

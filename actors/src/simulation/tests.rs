@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use history::checker::{all_checkers, fields};
 use history::{
-    Completion, Cursor, History, Invocation, MonotonicTime, Operation, ReplicaStatus, Response,
+    Completion, History, Invocation, LogPosition, MonotonicTime, Operation, ReplicaReading,
+    Response,
 };
 use model::{
     CommandId, Effect, Event, EventChange, Hash, Object, Offset, Origin, RecordChange, RecordKey,
@@ -16,7 +17,7 @@ use raft::disk::{CrashKind, DiskFaults};
 
 use super::cluster::SimulatedCluster;
 use super::collect::log_event;
-use super::workload::history_key;
+use super::workload::{catalogue, history_key};
 use super::{SimulationConfig, SimulationReport, run, schedule};
 use crate::Store;
 use crate::testing::wait_until;
@@ -111,7 +112,8 @@ fn a_node_that_starts_on_a_full_disk_serves_once_there_is_room() {
     runtime.block_on(async {
         raft::simulated::begin(1);
         let (sender, _log_failures) = tokio::sync::mpsc::channel(8);
-        let cluster = SimulatedCluster::new(SimulationConfig::new(1, LENGTH), sender).unwrap();
+        let config = SimulationConfig::new(1, LENGTH);
+        let cluster = SimulatedCluster::new(config, catalogue(), sender).unwrap();
         for node in 1..=3 {
             cluster.start(node).await.unwrap();
         }
@@ -163,7 +165,7 @@ fn log(ids: &[&str]) -> Vec<Event> {
 }
 
 fn ticket(id: &str, sequence: u64, invoked: u64) -> Operation {
-    let cursor = Some(Cursor { epoch: 1, sequence });
+    let cursor = Some(LogPosition { epoch: 1, sequence });
     let return_value = history::ReturnValue::Number(sequence);
     Operation {
         id: id.to_owned(),
@@ -190,9 +192,9 @@ fn violated(operations: Vec<Operation>, logs: Vec<Vec<Event>>) -> Vec<&'static s
     verdicts.filter(|verdict| !verdict.holds()).map(|verdict| verdict.property).collect()
 }
 
-fn replica(node: u64) -> ReplicaStatus {
+fn replica(node: u64) -> ReplicaReading {
     let state_hash = "x".to_owned();
-    ReplicaStatus { node, partition: 1, applied: 9, state_hash, broken_chain: None }
+    ReplicaReading { node, partition: 1, applied: 9, state_hash, broken_chain: None }
 }
 
 #[test]

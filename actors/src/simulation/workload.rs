@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use history::checker::fields;
 use history::{
-    Attempt, Completion, Cursor, Invocation, MonotonicTime, Operation, Response, ReturnValue,
+    Attempt, Completion, Invocation, LogPosition, MonotonicTime, Operation, Response, ReturnValue,
 };
 use model::{
     Acceptance, Action, Answer, BranchId, BranchKey, BranchPattern, CatalogueChange,
@@ -78,8 +78,8 @@ pub(super) fn branch_key(branch: &str) -> BranchKey {
 }
 
 /// The same, as a history names it.
-pub(super) fn history_key(branch: &str) -> history::BranchKey {
-    history::BranchKey { branch: branch.to_owned(), module: MODULE.to_owned() }
+pub(super) fn history_key(branch: &str) -> history::BranchModule {
+    history::BranchModule { branch: branch.to_owned(), module: MODULE.to_owned() }
 }
 
 fn json(text: &str) -> Value {
@@ -370,7 +370,7 @@ impl SimulatedClients {
         let invoked = self.now();
         let completion = match self.read(node, branch, Read::Head).await {
             Some(Answer::Head(head)) => {
-                let cursor = Some(Cursor { epoch: EPOCH, sequence: head.offset.0 });
+                let cursor = Some(LogPosition { epoch: EPOCH, sequence: head.offset.0 });
                 Completion::Ok(Response { cursor, ..Response::default() })
             }
             Some(_) | None => Completion::Info { why: "no answer".to_owned() },
@@ -419,7 +419,7 @@ impl SimulatedClients {
 /// The response in an acknowledgement.
 fn response(accepted: &Acceptance) -> Option<Response> {
     let event = accepted.delta.events.last()?;
-    let cursor = Some(Cursor { epoch: EPOCH, sequence: event.offset.0 });
+    let cursor = Some(LogPosition { epoch: EPOCH, sequence: event.offset.0 });
     let change = event.record()?;
     let version = change.record.get(fields::VERSION).and_then(Value::as_u64);
     let number = |key: &str| key.strip_prefix("T-")?.parse().ok();

@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
-    mutation_json, record_json,
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, WorkloadRequest, cursor_of,
+    module_path, mutation_json, record_json,
 };
-use history::{BranchKey, Cursor};
+use history::{BranchModule, LogPosition};
 
 /// A client of all nodes; it keeps its connections.
 #[derive(Debug, Clone)]
@@ -30,13 +30,13 @@ impl RestClient {
     pub async fn send(
         &self,
         node: &str,
-        branch_key: &BranchKey,
+        branch_key: &BranchModule,
         key: &str,
-        request: &Request,
+        request: &WorkloadRequest,
     ) -> AttemptResult {
         let module = module_path(branch_key);
         let (method, path, body) = match request {
-            Request::Write(mutations) => match mutations.as_slice() {
+            WorkloadRequest::Write(mutations) => match mutations.as_slice() {
                 [mutation] => {
                     let path = format!("{module}/tables/{}", mutation.table);
                     (method(mutation), path, json!({"record": record_json(mutation)}))
@@ -46,7 +46,7 @@ impl RestClient {
                     ("POST", format!("{module}/batch"), json!({"verbs": mutations}))
                 }
             },
-            Request::Query { table, filter } => (
+            WorkloadRequest::Query { table, filter } => (
                 "POST",
                 "/api/query/module".to_owned(),
                 json!({"branchId": branch_key.branch, "moduleId": branch_key.module, "table": table,
@@ -87,7 +87,7 @@ impl RestClient {
         let status = response.status().as_u16();
         let cursor = response.headers().get("x-mishkah-cursor").and_then(|value| {
             let (epoch, sequence) = value.to_str().ok()?.split_once('.')?;
-            Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
+            Some(LogPosition { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
         // Without its body a response has neither code nor cursor: the result is unknown then,
         // whatever the status says.
@@ -101,7 +101,7 @@ impl RestClient {
     }
 }
 
-fn method(mutation: &Mutation) -> &'static str {
+fn method(mutation: &RecordWrite) -> &'static str {
     match mutation.action {
         "insert" => "POST",
         "merge" => "PATCH",
@@ -110,7 +110,7 @@ fn method(mutation: &Mutation) -> &'static str {
 }
 
 /// What a response means.
-fn interpret(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
+fn interpret(status: u16, cursor: Option<LogPosition>, text: &str) -> AttemptResult {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,
         Err(error) => return AttemptResult::Unknown(format!("{status} without JSON: {error}")),

@@ -12,20 +12,22 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, cursor_of, mutation_json};
-use history::{BranchKey, Cursor, NodeId};
+use super::{
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, RecordWrite, cursor_of, mutation_json,
+};
+use history::{BranchModule, LogPosition, NodeId};
 
 /// The receive buffer of a slow reader, in bytes.
 const SLOW_READER_BUFFER_BYTES: u32 = 4096;
 
-type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type ClientStream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A session at one node.
 #[derive(Debug)]
 pub struct SocketClient {
     /// The node of the session.
     pub node: NodeId,
-    stream: WebSocket,
+    stream: ClientStream,
 }
 
 impl SocketClient {
@@ -35,9 +37,9 @@ impl SocketClient {
     /// The node does not accept the connection in time.
     pub async fn open(
         (node, http): (NodeId, &str),
-        branch_key: &BranchKey,
+        branch_key: &BranchModule,
         client: &str,
-        after: Option<Cursor>,
+        after: Option<LogPosition>,
     ) -> Result<Self> {
         let opened = timeout(ATTEMPT_TIMEOUT, connect_async(format!("ws://{http}/ws"))).await;
         let (stream, _) = opened.context("the node does not respond")??;
@@ -51,9 +53,9 @@ impl SocketClient {
     /// See [`SocketClient::open`].
     pub async fn open_slow(
         (node, http): (NodeId, &str),
-        branch_key: &BranchKey,
+        branch_key: &BranchModule,
         client: &str,
-        after: Option<Cursor>,
+        after: Option<LogPosition>,
     ) -> Result<Self> {
         let opened = timeout(ATTEMPT_TIMEOUT, async {
             let socket = TcpSocket::new_v4()?;
@@ -68,13 +70,13 @@ impl SocketClient {
 
     async fn send_hello(
         mut socket: Self,
-        branch_key: &BranchKey,
+        branch_key: &BranchModule,
         client: &str,
-        after: Option<Cursor>,
+        after: Option<LogPosition>,
     ) -> Result<Self> {
         let mut hello = json!({"type": "client:hello", "branchId": branch_key.branch,
                                "clientId": client, "role": "chaos"});
-        if let Some(Cursor { epoch, sequence }) = after {
+        if let Some(LogPosition { epoch, sequence }) = after {
             hello["resume"] = json!({&branch_key.module: {"epoch": epoch, "sequence": sequence}});
         }
         socket.send(&hello).await?;
@@ -111,10 +113,10 @@ impl SocketClient {
     /// be used again. Frames that arrive meanwhile advance `cursor`.
     pub async fn write(
         &mut self,
-        branch_key: &BranchKey,
+        branch_key: &BranchModule,
         id: &str,
-        mutations: &[Mutation],
-        cursor: &mut Option<Cursor>,
+        mutations: &[RecordWrite],
+        cursor: &mut Option<LogPosition>,
     ) -> AttemptResult {
         // Unknown, not unavailable: a part of the frame may have reached the node.
         if let Err(error) = self.send(&frame(branch_key, id, mutations)).await {
@@ -137,7 +139,7 @@ impl SocketClient {
 }
 
 /// The frame of a write.
-fn frame(branch_key: &BranchKey, id: &str, mutations: &[Mutation]) -> Value {
+fn frame(branch_key: &BranchModule, id: &str, mutations: &[RecordWrite]) -> Value {
     match mutations {
         [mutation] => {
             let mut frame = json!({
@@ -159,9 +161,9 @@ fn frame(branch_key: &BranchKey, id: &str, mutations: &[Mutation]) -> Value {
 /// What a frame means for a write; `None` if it does not belong to that write.
 fn interpret(
     frame: &Value,
-    branch_key: &BranchKey,
+    branch_key: &BranchModule,
     id: &str,
-    cursor: &mut Option<Cursor>,
+    cursor: &mut Option<LogPosition>,
 ) -> Option<AttemptResult> {
     let is_same_module = frame["moduleId"] == *branch_key.module;
     let cursor_in_frame = cursor_of(&frame["cursor"]);

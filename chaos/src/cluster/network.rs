@@ -23,7 +23,7 @@ const MTU: &str = "9000";
 
 /// What the switch does to packets from one node to another. The default forwards them unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Link {
+pub struct LinkQuality {
     /// Packets dropped, of a million.
     pub loss_ppm: i64,
     /// Delay of each packet, in microseconds.
@@ -38,7 +38,7 @@ pub struct Link {
     pub closed_port: i64,
 }
 
-impl Link {
+impl LinkQuality {
     /// Drops every packet.
     pub const CUT: Self = Self {
         loss_ppm: 1_000_000,
@@ -52,13 +52,13 @@ impl Link {
 
 /// The links and the switch.
 #[derive(Debug)]
-pub struct Network {
+pub struct TestNetwork {
     page: ControlPage,
     nodes: u64,
     switch: Child,
 }
 
-impl Network {
+impl TestNetwork {
     /// Creates a namespace for each node and starts the switch between them and this namespace.
     ///
     /// # Errors
@@ -94,11 +94,17 @@ impl Network {
     ///
     /// # Errors
     /// The control page cannot be written.
-    pub fn set(&self, from: NodeId, to: NodeId, link: Link) -> Result<()> {
+    pub fn set(&self, from: NodeId, to: NodeId, link: LinkQuality) -> Result<()> {
         let port = |node: NodeId| usize::try_from(node - 1).context("a node has a small number");
         let first = (port(from)? * PORTS_MAX + port(to)?) * NUMBERS_PER_LINK;
-        let Link { loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port } =
-            link;
+        let LinkQuality {
+            loss_ppm,
+            delay_us,
+            jitter_us,
+            duplicate_ppm,
+            bytes_per_second,
+            closed_port,
+        } = link;
         // In the order of `struct link` in `native/tool.c`.
         let numbers = [loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port];
         for (offset, number) in numbers.into_iter().enumerate() {
@@ -111,7 +117,7 @@ impl Network {
     ///
     /// # Errors
     /// The control page cannot be written.
-    pub fn set_all(&self, link: Link) -> Result<()> {
+    pub fn set_all(&self, link: LinkQuality) -> Result<()> {
         for from in 1..=self.nodes {
             for to in (1..=self.nodes).filter(|to| *to != from) {
                 self.set(from, to, link)?;
@@ -121,7 +127,7 @@ impl Network {
     }
 }
 
-impl Drop for Network {
+impl Drop for TestNetwork {
     fn drop(&mut self) {
         // It fails if the switch has exited already, which is what is wanted.
         let _ = self.switch.kill();

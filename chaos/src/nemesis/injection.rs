@@ -10,7 +10,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use super::{FaultKind, FaultTarget, InjectedFault, RECOVERY_TIMEOUT, Repair, bit_flip};
-use crate::cluster::{DiskFault, Link, TestCluster};
+use crate::cluster::{DiskFault, LinkQuality, TestCluster};
 use history::NodeId;
 
 /// The `errno` of an input/output error.
@@ -240,8 +240,8 @@ impl FaultInjection<'_> {
     fn isolate(&self, one: NodeId) -> Result<InjectedFault> {
         let network = self.cluster.network()?;
         for other in self.all_except(one) {
-            network.set(one, other, Link::CUT)?;
-            network.set(other, one, Link::CUT)?;
+            network.set(one, other, LinkQuality::CUT)?;
+            network.set(other, one, LinkQuality::CUT)?;
         }
         let injected =
             self.injected(vec![one], format!("{one} and the others do not reach each other"));
@@ -262,18 +262,18 @@ impl FaultInjection<'_> {
         let description = match name {
             "ring" => {
                 let (a, b) = (rest[0], rest[1]);
-                network.set(a, b, Link::CUT)?;
-                network.set(b, a, Link::CUT)?;
+                network.set(a, b, LinkQuality::CUT)?;
+                network.set(b, a, LinkQuality::CUT)?;
                 format!("{a} and {b} do not reach each other; both reach {one}")
             }
             "one-way" => {
                 for other in rest {
-                    network.set(one, other, Link::CUT)?;
+                    network.set(one, other, LinkQuality::CUT)?;
                 }
                 format!("{one} receives from the others, and they do not receive from it")
             }
             _ => {
-                let link = Link { closed_port: PEER_PORT, ..Link::default() };
+                let link = LinkQuality { closed_port: PEER_PORT, ..LinkQuality::default() };
                 network.set(one, other, link)?;
                 network.set(other, one, link)?;
                 format!("{one} and {other} do not reach each other's port for peers")
@@ -284,26 +284,26 @@ impl FaultInjection<'_> {
 
     fn degrade_links(&mut self, name: &str) -> Result<InjectedFault> {
         let rng = &mut self.target.rng;
-        let normal = Link::default();
+        let normal = LinkQuality::default();
         let (link, description) = match name {
             "delay" => {
                 let ms = rng.between(20, 60).cast_signed();
-                let link = Link { delay_us: ms * 1000, jitter_us: ms * 500, ..normal };
+                let link = LinkQuality { delay_us: ms * 1000, jitter_us: ms * 500, ..normal };
                 (link, format!("packets are {ms} ms late, and up to half of it more"))
             }
             "loss" => {
                 let percent = rng.between(5, 20).cast_signed();
-                let link = Link { loss_ppm: percent * 10_000, ..normal };
+                let link = LinkQuality { loss_ppm: percent * 10_000, ..normal };
                 (link, format!("{percent} of a hundred packets are lost"))
             }
             "twice" => {
-                let link = Link { duplicate_ppm: 400_000, jitter_us: 5_000, ..normal };
+                let link = LinkQuality { duplicate_ppm: 400_000, jitter_us: 5_000, ..normal };
                 // The jitter reorders the copies: without it a duplicate follows its original at
                 // once.
                 (link, "40 of a hundred packets arrive twice, up to 5 ms late".to_owned())
             }
             _ => {
-                let link = Link { bytes_per_second: 125_000, ..normal };
+                let link = LinkQuality { bytes_per_second: 125_000, ..normal };
                 (link, "one megabit a second in each direction".to_owned())
             }
         };

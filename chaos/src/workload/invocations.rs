@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::records::{ACCOUNTS_TABLE, Rows, list_parts};
+use super::records::{ACCOUNTS_TABLE, QueryRows, list_parts};
 use super::setup::{PADDING_BYTES, PADDING_FIELD};
-use crate::client::{Acknowledgement, Mutation, Request};
+use crate::client::{Acknowledgement, RecordWrite, WorkloadRequest};
 use history::{Invocation, Response, ReturnValue};
 
 /// The request of an invocation. `rows` is what the client has read before, if the request changes
 /// it.
-pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request {
+pub(super) fn request(id: &str, invocation: &Invocation, rows: &QueryRows) -> WorkloadRequest {
     let write = |action, table, record: Value, expected| {
-        Request::Write(vec![mutation(id, action, table, record, expected)])
+        WorkloadRequest::Write(vec![mutation(id, action, table, record, expected)])
     };
     match invocation {
         Invocation::Put { key, value } => {
@@ -32,9 +32,9 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request
             write("merge", "registers", record, Some(*expected))
         }
         Invocation::Get { key } => {
-            Request::Query { table: "registers", filter: json!({"id": key}) }
+            WorkloadRequest::Query { table: "registers", filter: json!({"id": key}) }
         }
-        Invocation::Append { lists, element } => Request::Write(
+        Invocation::Append { lists, element } => WorkloadRequest::Write(
             lists
                 .iter()
                 .map(|list| {
@@ -45,18 +45,21 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request
                 })
                 .collect(),
         ),
-        Invocation::ReadLists => {
-            Request::Query { table: "elements", filter: json!({"generation": rows.generation}) }
-        }
+        Invocation::ReadLists => WorkloadRequest::Query {
+            table: "elements",
+            filter: json!({"generation": rows.generation}),
+        },
         Invocation::Transfer { from, to, amount } => {
             let change_balance = |account: &str, by: i64| {
                 let (balance, version) = rows.number(account, "balance");
                 let record = json!({"id": account, "balance": balance + by});
                 mutation(id, "merge", "accounts", record, Some(version))
             };
-            Request::Write(vec![change_balance(from, -amount), change_balance(to, *amount)])
+            WorkloadRequest::Write(vec![change_balance(from, -amount), change_balance(to, *amount)])
         }
-        Invocation::ReadBalances => Request::Query { table: ACCOUNTS_TABLE, filter: json!([]) },
+        Invocation::ReadBalances => {
+            WorkloadRequest::Query { table: ACCOUNTS_TABLE, filter: json!([]) }
+        }
         Invocation::Ticket => write("insert", "tickets", json!({"id": id}), None),
         Invocation::Increment { key, expected, value } => {
             write("merge", "counters", json!({"id": key, "value": value}), Some(*expected))
@@ -68,7 +71,7 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request
             write("insert", "registers", json!({"id": "first", "value": value}), None)
         }
         // Not performed here: over REST the end of a log is read with the log.
-        Invocation::ReadHead => Request::Query { table: "registers", filter: json!([]) },
+        Invocation::ReadHead => WorkloadRequest::Query { table: "registers", filter: json!([]) },
     }
 }
 
@@ -78,9 +81,9 @@ fn mutation(
     table: &'static str,
     mut record: Value,
     expected: Option<u64>,
-) -> Mutation {
+) -> RecordWrite {
     record["op"] = id.into();
-    Mutation { action, table, record, expected }
+    RecordWrite { action, table, record, expected }
 }
 
 /// The response in an acknowledgement.
@@ -94,7 +97,7 @@ pub(super) fn write_response(invocation: &Invocation, written: &Acknowledgement)
 }
 
 /// The response in the rows of a query.
-pub(super) fn read_response(invocation: &Invocation, rows: &Rows) -> Response {
+pub(super) fn read_response(invocation: &Invocation, rows: &QueryRows) -> Response {
     let return_value = match invocation {
         Invocation::Get { key } => {
             ReturnValue::Register(rows.find(key).map(|row| {

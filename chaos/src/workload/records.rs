@@ -11,14 +11,14 @@ const LISTS_PER_GENERATION: [&str; 4] = ["a", "b", "c", "d"];
 
 /// The rows of a query.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rows {
+pub(super) struct QueryRows {
     /// The generation that was queried; 0 if no lists were.
     pub(super) generation: u64,
     /// The rows, in the order of insertion.
     pub(super) rows: Vec<Value>,
 }
 
-impl Rows {
+impl QueryRows {
     /// The row with this key.
     pub(super) fn find(&self, key: &str) -> Option<&Value> {
         self.rows.iter().find(|row| row["id"] == key)

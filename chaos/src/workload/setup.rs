@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{MODULE, branch_keys};
-use crate::client::{AttemptResult, Mutation, Request, RestClient};
-use history::{BranchKey, NodeId};
+use crate::client::{AttemptResult, RecordWrite, RestClient, WorkloadRequest};
+use history::{BranchModule, NodeId};
 
 /// How many accounts a branch has.
 pub(super) const ACCOUNTS_PER_BRANCH: i64 = 6;
@@ -111,10 +111,10 @@ async fn post_until_accepted(
 async fn insert_initial_records(
     rest: &RestClient,
     http: &str,
-    branch_key: &BranchKey,
+    branch_key: &BranchModule,
 ) -> Result<()> {
-    let insert = |table, record| Mutation { action: "insert", table, record, expected: None };
-    let mut mutations: Vec<Mutation> = (0..ACCOUNTS_PER_BRANCH)
+    let insert = |table, record| RecordWrite { action: "insert", table, record, expected: None };
+    let mut mutations: Vec<RecordWrite> = (0..ACCOUNTS_PER_BRANCH)
         .map(|n| insert("accounts", json!({"id": format!("a{n}"), "balance": INITIAL_BALANCE})))
         .collect();
     for n in 0..COUNTERS_PER_BRANCH {
@@ -125,7 +125,7 @@ async fn insert_initial_records(
     // One key for all attempts: an insert that is repeated without it fails as a duplicate.
     let key = format!("set-up-rows-{}", branch_key.branch);
     loop {
-        match rest.send(http, branch_key, &key, &Request::Write(mutations.clone())).await {
+        match rest.send(http, branch_key, &key, &WorkloadRequest::Write(mutations.clone())).await {
             AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
             other if Instant::now() > deadline => {
                 bail!("the records of {} are not acknowledged: {other:?}", branch_key.name())

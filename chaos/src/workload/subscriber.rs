@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{WorkloadContext, branch_keys};
 use crate::client::{SocketClient, cursor_of};
 use crate::rng::Rng;
-use history::{BranchKey, Cursor, NodeId, ReceivedMessage, SubscriptionMessage};
+use history::{BranchModule, LogPosition, NodeId, ReceivedMessage, SubscriptionMessage};
 
 /// The shortest and the longest duration of a connection, in seconds.
 const CONNECTION_SECONDS: (u64, u64) = (4, 25);
@@ -29,8 +29,8 @@ pub(super) struct Subscriber {
     context: Arc<WorkloadContext>,
     number: u32,
     rng: Rng,
-    branch_key: BranchKey,
-    cursor: Option<Cursor>,
+    branch_key: BranchModule,
+    cursor: Option<LogPosition>,
     connection: u32,
     /// Whether the node announced a resync: the next snapshot belongs to it.
     is_resync: bool,

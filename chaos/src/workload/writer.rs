@@ -11,12 +11,13 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::records::{Rows, list_names};
+use super::records::{QueryRows, list_names};
 use super::{MODULE, WorkloadContext, branch_keys, invocations, setup};
-use crate::client::{AttemptResult, Request, RestClient, SocketClient};
+use crate::client::{AttemptResult, RestClient, SocketClient, WorkloadRequest};
 use crate::rng::Rng;
 use history::{
-    Attempt, BranchKey, Completion, Cursor, Invocation, NodeId, Operation, Response, ReturnValue,
+    Attempt, BranchModule, Completion, Invocation, LogPosition, NodeId, Operation, Response,
+    ReturnValue,
 };
 
 /// How many attempts without a clear response an operation may have before it counts as unknown.
@@ -43,10 +44,10 @@ pub(super) struct Writer {
     number: u32,
     rng: Rng,
     rest: RestClient,
-    branch_key: BranchKey,
+    branch_key: BranchModule,
     uses_socket: bool,
     socket: Option<SocketClient>,
-    cursor: Option<Cursor>,
+    cursor: Option<LogPosition>,
     /// The node that the next attempt must not use.
     avoided_node: Option<NodeId>,
     operation_count: u64,
@@ -85,7 +86,7 @@ impl Writer {
 
     /// Performs one random operation, with the read that it needs before.
     async fn one_operation(&mut self) {
-        let nothing = Rows::default();
+        let nothing = QueryRows::default();
         match self.rng.between(0, 999) {
             // First: the arms below cover the same numbers.
             n if n < NEW_BRANCHES_PER_MILLE => self.new_branch().await,
@@ -98,7 +99,7 @@ impl Writer {
                 self.perform(Invocation::Append { lists, element }, &nothing).await;
             }
             500..540 => {
-                let rows = Rows { generation: self.context.generation(), rows: Vec::new() };
+                let rows = QueryRows { generation: self.context.generation(), rows: Vec::new() };
                 self.perform(Invocation::ReadLists, &rows).await;
             }
             540..680 => self.transfer().await,
@@ -113,18 +114,19 @@ impl Writer {
     async fn register(&mut self) {
         let number = self.rng.between(1, REGISTERS_PER_GENERATION);
         let key = format!("g{}-r{number}", self.context.generation());
-        let response = self.perform(Invocation::Get { key: key.clone() }, &Rows::default()).await;
+        let response =
+            self.perform(Invocation::Get { key: key.clone() }, &QueryRows::default()).await;
         let Some(Response { return_value: ReturnValue::Register(found), .. }) = response else {
             return;
         };
         let expected = found.map_or(0, |(_, version)| version);
         let value = self.context.next_unique();
-        self.perform(Invocation::Cas { key, value, expected }, &Rows::default()).await;
+        self.perform(Invocation::Cas { key, value, expected }, &QueryRows::default()).await;
     }
 
     async fn transfer(&mut self) {
         let Some((_, rows)) =
-            self.perform_with_rows(Invocation::ReadBalances, &Rows::default()).await
+            self.perform_with_rows(Invocation::ReadBalances, &QueryRows::default()).await
         else {
             return;
         };
@@ -154,11 +156,13 @@ impl Writer {
 
     /// Reads a record without recording the read. A stale result is harmless: the version that it
     /// shows guards the write that follows.
-    async fn read_record(&mut self, table: &'static str, key: &str) -> Option<Rows> {
+    async fn read_record(&mut self, table: &'static str, key: &str) -> Option<QueryRows> {
         let node = self.choose_node();
-        let request = Request::Query { table, filter: json!({"id": key}) };
+        let request = WorkloadRequest::Query { table, filter: json!({"id": key}) };
         match self.attempt(node, "look", &request).await {
-            AttemptResult::Rows(rows) if !rows.is_empty() => Some(Rows { generation: 0, rows }),
+            AttemptResult::Rows(rows) if !rows.is_empty() => {
+                Some(QueryRows { generation: 0, rows })
+            }
             AttemptResult::Rows(_)
             | AttemptResult::Acknowledged(_)
             | AttemptResult::Refused(_)
@@ -170,7 +174,8 @@ impl Writer {
 
     async fn new_branch(&mut self) {
         let number = self.context.next_unique();
-        let branch_key = BranchKey { branch: format!("new-{number}"), module: MODULE.to_owned() };
+        let branch_key =
+            BranchModule { branch: format!("new-{number}"), module: MODULE.to_owned() };
         let body = json!({"id": branch_key.branch, "modules": [MODULE]});
         let node = self.choose_node();
         let result = self.rest.call(
@@ -191,12 +196,12 @@ impl Writer {
             (std::mem::replace(&mut self.branch_key, branch_key), self.uses_socket);
         // By REST: the session is subscribed to the writer's own branch.
         self.uses_socket = false;
-        self.perform(Invocation::FirstWrite { value: number }, &Rows::default()).await;
+        self.perform(Invocation::FirstWrite { value: number }, &QueryRows::default()).await;
         self.branch_key = previous_branch_key;
         self.uses_socket = uses_socket;
     }
 
-    async fn perform(&mut self, invocation: Invocation, rows: &Rows) -> Option<Response> {
+    async fn perform(&mut self, invocation: Invocation, rows: &QueryRows) -> Option<Response> {
         self.perform_with_rows(invocation, rows).await.map(|(response, _)| response)
     }
 
@@ -204,8 +209,8 @@ impl Writer {
     async fn perform_with_rows(
         &mut self,
         invocation: Invocation,
-        rows: &Rows,
-    ) -> Option<(Response, Rows)> {
+        rows: &QueryRows,
+    ) -> Option<(Response, QueryRows)> {
         self.operation_count += 1;
         let id = format!("{}-{}-{}", self.context.config.seed, self.number, self.operation_count);
         let request = invocations::request(&id, &invocation, rows);
@@ -214,7 +219,7 @@ impl Writer {
         let invoked = self.context.now();
         let (attempts, result) = self.attempt_until_answered(&id, &invocation, &request).await;
         let completed = self.context.now();
-        let mut read_rows = Rows { generation: rows.generation, rows: Vec::new() };
+        let mut read_rows = QueryRows { generation: rows.generation, rows: Vec::new() };
         let completion = match result {
             AttemptResult::Acknowledged(written) => {
                 Completion::Ok(invocations::write_response(&invocation, &written))
@@ -255,7 +260,7 @@ impl Writer {
         &mut self,
         id: &str,
         invocation: &Invocation,
-        request: &Request,
+        request: &WorkloadRequest,
     ) -> (Vec<Attempt>, AttemptResult) {
         let mut attempts = Vec::new();
         let mut unknown = None;
@@ -302,7 +307,7 @@ impl Writer {
         &mut self,
         id: &str,
         invocation: &Invocation,
-        request: &Request,
+        request: &WorkloadRequest,
         attempts: &mut Vec<Attempt>,
     ) {
         if !self.rng.random_bool(REPEATED_PERCENT) {
@@ -318,7 +323,12 @@ impl Writer {
     }
 
     /// Sends a request once and records an impossible result.
-    async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
+    async fn attempt(
+        &mut self,
+        node: NodeId,
+        id: &str,
+        request: &WorkloadRequest,
+    ) -> AttemptResult {
         let result = self.send(node, id, request).await;
         self.record_if_impossible(id, &result);
         result
@@ -340,9 +350,9 @@ impl Writer {
     }
 
     /// Sends a request once: a write by the client's own means, a query always by REST.
-    async fn send(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
+    async fn send(&mut self, node: NodeId, id: &str, request: &WorkloadRequest) -> AttemptResult {
         match request {
-            Request::Write(mutations) if self.uses_socket => {
+            WorkloadRequest::Write(mutations) if self.uses_socket => {
                 if let Err(error) = self.connect(node).await {
                     return AttemptResult::Unavailable(format!("{error:#}"));
                 }
@@ -356,7 +366,7 @@ impl Writer {
                 }
                 result
             }
-            Request::Write(_) | Request::Query { .. } => {
+            WorkloadRequest::Write(_) | WorkloadRequest::Query { .. } => {
                 self.rest.send(self.context.http_address(node), &self.branch_key, id, request).await
             }
         }

@@ -59,6 +59,8 @@ fn passes(header: &Object, query: &OrdersQuery) -> bool {
     let status = said.or_else(|| Word::of(header, &["statusId"]));
     let ended = |word: Word<'_>| ENDED.iter().any(|end| end.eq_ignore_ascii_case(word.text()));
     let is_ended = status.is_some_and(ended);
+    // The original knew the first names only: an order that says its status in the schema's own
+    // was open to it.
     let open = (said.is_none() && !is_ended).then_some(Word::Text("open"));
     let statuses = [status, open];
     let at_least = |from: Option<Timestamp>, time: fn(&Object) -> Option<Timestamp>| {
@@ -90,6 +92,7 @@ impl<'a> Word<'a> {
     /// The first of these members that says something: a text, a number, or an object's `id`.
     fn of(record: &'a Object, names: &[&str]) -> Option<Self> {
         let said = |value: &'a Value| {
+            // Clients also send a reference written out, `{id, name}`.
             let value = value.get("id").unwrap_or(value);
             if let Value::Number(number) = value {
                 return Some(Self::Number(number));
@@ -158,6 +161,8 @@ impl<'a> OrderParts<'a> {
         let table = |name: &str| view.schema().table(name).map(|table| &**table);
         let (headers, line_table) = (table(HEADER), table(LINE));
         let gather = |name: &str, by: &[&str], of: Option<&Table>, to: &mut Belonging<'a>| {
+            // One pass for all orders: a part may name its order in a member that is no field of
+            // its table, which no index has.
             for (_, record) in table(name).into_iter().flat_map(|table| view.rows(table)) {
                 if let Some(list) = owner(of, record, by).and_then(|id| to.get_mut(&id)) {
                     list.push(record);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::{Object, ProcedureContext, RecordDiff, RecordKey, Reject, Table, Validation, Value};
 
-use crate::orders::save::{SavedHeader, copy, id_field, parts, replace_parts};
+use crate::orders::parts::{SavedHeader, copy, id_field, parts, replace_parts};
 use crate::orders::{LINE, LINE_STATUS_LOG, OF_LINE, ORDER, STATUS_LOG, SaveOrder};
 
 /// Who changed an order's state where nobody is named.
@@ -35,12 +35,14 @@ pub(super) fn save_status_logs(
     };
     match &order.status_logs {
         Some(sent) => {
+            // An empty list replaces the stored logs as any other does, but leaves no order without
+            // a log of its state.
             let logs = if sent.is_empty() { made(context) } else { sent.clone() };
             replace_parts(context, STATUS_LOG, logs, saved)
         }
         None => {
-            let told = !parts(context, STATUS_LOG, &saved.id).is_empty();
-            if told && !changed(&ORDER_STATE, saved.before.as_deref(), &saved.header) {
+            let is_logged = !parts(context, STATUS_LOG, &saved.id).is_empty();
+            if is_logged && !changed(&ORDER_STATE, saved.before.as_deref(), &saved.header) {
                 return Ok(());
             }
             let mut logs = made(context);
@@ -79,6 +81,7 @@ pub(super) fn save_line_status_logs(
     let mut logs = Vec::new();
     // Lines whose stored logs stay, beside what is added.
     let mut stays: BTreeSet<String> = BTreeSet::new();
+    // Once logs of any line are sent, those that name none are replaced with them.
     if order.line_status_logs.iter().all(Option::is_none) {
         stays.insert(String::new()); // Those that name no line.
     }
@@ -97,8 +100,9 @@ pub(super) fn save_line_status_logs(
             context.refuse_child_of_another(table, OF_LINE, (LINE, &id), &log)?;
             logs.push(log);
         }
-        let told = stored.get(&text).is_some_and(|keys| !keys.is_empty());
-        let is_new = || !told || changed(&LINE_STATE, line.before.as_deref(), record);
+        let is_logged = stored.get(&text).is_some_and(|keys| !keys.is_empty());
+        let is_new = || !is_logged || changed(&LINE_STATE, line.before.as_deref(), record);
+        // An empty list asks for a log to be made, as one of the order's does.
         let missing = match sent {
             Some(sent) => sent.is_empty(),
             None => is_new(),
@@ -113,6 +117,7 @@ pub(super) fn save_line_status_logs(
     claim(context, table, &mut logs, saved)?;
     let kept = context.save_rows(table, logs)?;
     let kept: BTreeSet<RecordKey> = kept.into_iter().map(|log| log.key).collect();
+    // Last, when it is known which of the stored logs were sent again.
     let gone = stored.into_iter().filter(|(line, _)| !stays.contains(line));
     let gone = gone.flat_map(|(_, keys)| keys).filter(|key| !kept.contains(key));
     context.remove(table, gone);

@@ -11,25 +11,18 @@ use std::sync::Arc;
 
 use model::limits::MUTATIONS_MAX;
 use model::{
-    Action, Field, Object, ProcedureContext, RecordDiff, RecordMutation, Reject, ReplaceChildren,
-    Table, Value, VersionRule, sent_version, stored_version,
+    Action, Object, ProcedureContext, RecordDiff, RecordMutation, Reject, Table, Value,
+    VersionRule, sent_version, stored_version,
 };
 
 use crate::orders::logs::{save_line_status_logs, save_status_logs};
+use crate::orders::parts::{SavedHeader, copy, id_field, is_empty, parts, replace_parts};
 use crate::orders::{HEADER, LINE, ORDER, PAYMENT, SaveOrder};
 
 /// What an order not yet saved is called by its till.
 const DRAFT: &str = "draft-";
 /// The public code of an order that cannot be saved.
 const REFUSED: &str = "order-persist-failed";
-
-/// The header as stored, which its parts refer to.
-pub(super) struct SavedHeader {
-    pub(super) id: Value,
-    /// As it was before; `None` for a new order.
-    pub(super) before: Option<Arc<Object>>,
-    pub(super) header: Arc<Object>,
-}
 
 /// Saves an order.
 pub(super) fn save_order(
@@ -39,8 +32,10 @@ pub(super) fn save_order(
     let table = context.table(HEADER)?;
     check_order(context, table, order)?;
     let header = numbered(context, table, &order.header)?;
+    // After a draft has its number, which no order has yet: it is never a second save of another.
     refuse_twice(context, table, &header, order.lines.as_ref().map_or(0, Vec::len))?;
     let saved = save_header(context, table, header)?;
+    // The header before its parts, which name it, and lines before their logs.
     let lines = match &order.lines {
         Some(lines) => replace_lines(context, lines.clone(), &saved)?,
         None => Vec::new(),
@@ -49,9 +44,11 @@ pub(super) fn save_order(
         replace_parts(context, PAYMENT, payments, &saved)?;
     }
     save_status_logs(context, order, &saved)?;
+    // Logs of lines are sent at the lines' places: without lines nothing says whose they are.
     if order.lines.is_some() {
         save_line_status_logs(context, order, &lines, &saved)?;
     }
+    // Again, for the rows that were deleted and the logs that were made were not sent.
     check_count(context.changes())
 }
 
@@ -66,12 +63,14 @@ fn numbered(
     if !is_draft(table, sent) {
         return Ok(header);
     }
+    // Under either name: a draft's id must not stand beside the number.
     header.remove(&field.name);
     header.remove(&field.column);
     let taken = context.next_number(table, field, &mut header)?;
     let Some((number, rule)) = taken else { return Ok(header) };
     if let Some(metadata) = table.field("metadata") {
         let sent = table.sent_value(&header, metadata);
+        // Only an object takes more members: a text that a till keeps here is left as it is.
         if is_empty(sent.as_ref()) || sent.as_ref().is_some_and(|v| v.as_object().is_some()) {
             let mut shown = sent.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
             shown.insert("invoiceSequence", Value::from(number));
@@ -99,6 +98,7 @@ fn refuse_twice(
     let Some(stored) = key.and_then(|key| context.get(table, &key)) else { return Ok(()) };
     let same = sent_version(header) == Some(stored_version(stored));
     let id = id_field(table).and_then(|field| stored.get(&field.name));
+    // A till that adds a line may send the version it holds: that is a change, not a repeat.
     if same && lines <= id.map_or(0, |id| parts(context, LINE, id).len()) {
         return Err(refused(
             "DUPLICATE_SAVE_DETECTED: Order with same ID and version already exists",
@@ -115,6 +115,7 @@ fn save_header(
     let diff = context.mutate(&RecordMutation::new(Action::Save, HEADER, header))?;
     let header = diff.after.expect("a save leaves a record");
     let id = id_field(table).and_then(|field| header.get(&field.name)).cloned();
+    // A key of several fields is no field's value: the parts name such an order by its key's text.
     let id = id.unwrap_or_else(|| diff.key.as_str().into());
     Ok(SavedHeader { id, before: diff.before, header })
 }
@@ -141,26 +142,11 @@ fn replace_lines(
     Ok(stored)
 }
 
-/// Replaces the order's parts of one kind, where the module has such a table.
-pub(super) fn replace_parts(
-    context: &mut ProcedureContext<'_, '_>,
-    name: &str,
-    rows: Vec<Object>,
-    saved: &SavedHeader,
-) -> Result<(), Reject> {
-    let Some(table) = context.definition().schema.table(name) else { return Ok(()) };
-    if table.field(ORDER).is_none() {
-        return context.save_rows(table, rows).map(drop);
-    }
-    let (table, parent_field) = (name.to_owned(), ORDER.to_owned());
-    let parent = saved.id.clone();
-    context.replace_children(&ReplaceChildren { table, parent_field, parent, rows }).map(drop)
-}
-
 /// A line that is new has a quantity and a state, whatever was sent: what its till means by
 /// saying nothing.
 fn begin_line(context: &ProcedureContext<'_, '_>, table: &Table, line: &mut Object) {
     if table.key_of(line).is_ok_and(|key| context.get(table, &key).is_some()) {
+        // A stored line keeps what it has where its till says nothing.
         return;
     }
     for (name, value) in [("quantity", Value::from(1_u64)), ("statusId", "open".into())] {
@@ -254,17 +240,6 @@ fn check_order(
     check_count(1 + parts + logs)
 }
 
-/// The keys of an order's rows of one kind, in key order.
-pub(super) fn parts(
-    context: &ProcedureContext<'_, '_>,
-    name: &str,
-    id: &Value,
-) -> Vec<model::RecordKey> {
-    let table = context.definition().schema.table(name);
-    let table = table.and_then(|table| Some((table, table.field(ORDER)?)));
-    table.map_or_else(Vec::new, |(table, field)| context.children(table, field, id))
-}
-
 /// Whether a header is of an order not yet saved: it gets a number.
 fn is_draft(table: &Table, header: &Object) -> bool {
     let Some(field) = id_field(table) else { return false };
@@ -279,27 +254,6 @@ fn check_count(rows: usize) -> Result<(), Reject> {
     }
     let message = format!("an order of {rows} rows; at most {MUTATIONS_MAX} go at once");
     Err(Reject::BadCommand { message })
-}
-
-/// The field that is the whole key.
-pub(super) fn id_field(table: &Table) -> Option<&Field> {
-    match &table.key[..] {
-        [name] => table.field(name),
-        _ => None,
-    }
-}
-
-/// Takes a value over, where there is one and the table has a place for it.
-pub(super) fn copy(table: &Table, row: &mut Object, from: &Object, name: &str) {
-    let value = from.get(name).filter(|value| !is_empty(Some(value)));
-    if let (Some(field), Some(value)) = (table.field(name), value) {
-        row.insert(Arc::clone(&field.name), value.clone());
-    }
-}
-
-/// Whether nothing was sent or stored here: missing, `null` or the empty text.
-fn is_empty(value: Option<&Value>) -> bool {
-    value.is_none_or(|value| value.is_null() || value.as_str() == Some(""))
 }
 
 /// The original's words, beginning with the original's code in capitals.

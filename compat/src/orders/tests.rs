@@ -95,7 +95,7 @@ fn save(shop: &mut Shop, json: &str) -> Result<Acceptance, Reject> {
 }
 
 /// What an order's events did, in order.
-fn told(accepted: &Acceptance) -> Vec<String> {
+fn events(accepted: &Acceptance) -> Vec<String> {
     let event = |event: &Arc<model::Event>| {
         let change = event.record().unwrap();
         format!("{} {} {}", change.effect.wire_name(), change.table, change.key)
@@ -113,7 +113,7 @@ fn a_new_order_gets_a_number_and_all_its_rows_by_one_command() {
     let accepted = save(&mut shop, NEW).unwrap();
     let ms = shop.now.0;
     assert_eq!(
-        told(&accepted),
+        events(&accepted),
         [
             "module:insert order_header DAR-001001".to_owned(),
             "module:insert order_line ol-1".to_owned(),
@@ -177,7 +177,7 @@ fn what_was_not_sent_again_is_deleted_and_other_orders_are_left() {
     );
     let ms = shop.now.0;
     assert_eq!(
-        told(&accepted.unwrap()),
+        events(&accepted.unwrap()),
         [
             "module:merge order_header DAR-001001".to_owned(),
             "module:insert order_line ol-2".to_owned(),
@@ -247,8 +247,8 @@ fn the_headers_version_is_checked_as_a_save_checks_it() {
             r#"{{"header":{{"id":"DAR-001001","shiftId":"s"{version}}},"lines":[{{"id":"n"}}]}}"#
         );
         match save(&mut shop, &sent) {
-            Err(Reject::VersionConflict { table, expected: told, current, .. }) => {
-                assert_eq!((table.as_str(), told, current), ("order_header", expected, 1));
+            Err(Reject::VersionConflict { table, expected: asked, current, .. }) => {
+                assert_eq!((table.as_str(), asked, current), ("order_header", expected, 1));
             }
             other => panic!("{other:?}"),
         }
@@ -398,10 +398,10 @@ fn a_part_of_another_order_is_refused_and_nothing_changes() {
         ] {
             let sent = format!(r#"{{"header":{{"id":"T2","shiftId":"s"}},{parts}}}"#);
             let reject = save(&mut shop, &sent).unwrap_err();
-            let Reject::PartOfAnother { table: of, key: named, holder: told, .. } = reject else {
+            let Reject::PartOfAnother { table: of, key: named, holder: by, .. } = reject else {
                 panic!("{reject:?}");
             };
-            assert_eq!((&*of, named.as_str(), &*told), (table, key, holder));
+            assert_eq!((&*of, named.as_str(), &*by), (table, key, holder));
         }
         assert_eq!(shop.branch().head(), before);
     }
@@ -436,8 +436,8 @@ fn a_list_that_is_not_sent_leaves_the_stored_parts() {
     let header = |version: u32, more: &str| {
         format!(r#"{{"header":{{"id":"T1","shiftId":"s","version":{version}}}{more}}}"#)
     };
-    let told = told(&save(&mut shop, &header(2, "")).unwrap());
-    assert_eq!(told, ["module:merge order_header T1"], "the lines stay, and are not touched");
+    let changes = events(&save(&mut shop, &header(2, "")).unwrap());
+    assert_eq!(changes, ["module:merge order_header T1"], "the lines stay, and are not touched");
     assert_eq!(rows(&shop), before);
     let lines = r#","lines":[{"id":"1","version":2},{"id":"2","version":2}]"#;
     save(&mut shop, &header(3, lines)).unwrap();

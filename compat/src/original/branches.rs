@@ -39,6 +39,7 @@ pub(super) fn directories(files: &OriginalFiles<'_>, notes: &mut Vec<String>) ->
             continue;
         };
         let root = format!("branches/{branch}/modules/{module}");
+        // Paths are in order: the files of one directory follow each other.
         if root == last {
             continue;
         }
@@ -104,6 +105,7 @@ fn read_config(doc: &Value, original: &mut Original) -> Result<(), BadOriginal> 
         let place = format!("patterns[{place}]");
         let matches = pattern.get("match").and_then(Value::as_str);
         let matches = matches.ok_or_else(|| bad(format!("{place} has no \"match\"")))?;
+        // Here, where it can be refused by its place: later it would only match nothing.
         if let Err(error) = regex_lite::Regex::new(matches) {
             return Err(bad(format!("{place}.match {matches:?} cannot be read: {error}")));
         }

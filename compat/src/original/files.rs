@@ -128,6 +128,8 @@ pub(super) fn decoded(name: &str) -> Option<String> {
     let mut rest = name.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         if first == b'%' {
+            // `encodeURIComponent` writes a percent sign as `%25`: one without two digits behind it
+            // is not its work.
             let digit = |place| char::from(*after.get(place)?).to_digit(16);
             let byte = digit(0)? * 16 + digit(1)?;
             bytes.push(u8::try_from(byte).expect("two hexadecimal digits are a byte"));

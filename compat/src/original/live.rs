@@ -11,6 +11,7 @@ fn is_live(path: &str) -> bool {
     let mut names = path.rsplit(['/', '\\']);
     let file = names.next().unwrap_or(path);
     let directory = names.next();
+    // Beside a database lie files such as `.sqlite-wal`, with its latest writes.
     let database = file.contains(".sqlite") || file.ends_with(".db");
     let state = directory == Some("live") && matches!(file, "data.json" | "events.log");
     database || state || file == "sequence-state.json"

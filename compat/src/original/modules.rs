@@ -25,6 +25,7 @@ pub(super) fn read(
             .ok_or_else(|| BadOriginal::new(MODULES, format!("{place} is not an object")))?;
         modules.extend(read_one(files, directories, id, doc, notes)?);
     }
+    // Behind all that are configured: the order of `modules.json` is the one that clients see.
     for place in 0..directories.len() {
         let id = directories[place].module.clone();
         let known = configured.get(id.as_str()).is_some() || modules.iter().any(|m| m.id == id);
@@ -111,6 +112,7 @@ fn build(
         Some(path) => {
             let seed = files.seed(path)?;
             match seed.as_ref().map(super::seed_of) {
+                // The original starts without it, too.
                 None => {
                     notes
                         .push(format!("the central seed of module \"{id}\", {path}, is not there"));

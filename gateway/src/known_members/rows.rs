@@ -191,7 +191,7 @@ pub(crate) const BATCH: KnownMembers = KnownMembers {
     ],
 };
 /// One change of a batch.
-pub(crate) const VERB: KnownMembers = KnownMembers {
+pub(crate) const BATCH_MUTATION: KnownMembers = KnownMembers {
     what: "a change of a batch",
     names: &[
         &["action"],

@@ -35,10 +35,10 @@ fn two(first: String, second: String) -> String {
 }
 
 /// What is limited, to what, and what a client sees beyond it.
-type Row = (&'static str, String, &'static str);
+type LimitRow = (&'static str, String, &'static str);
 
 /// Of requests.
-fn requests(usual: &Limits) -> Vec<Row> {
+fn requests(usual: &Limits) -> Vec<LimitRow> {
     vec![
         ("Body of a request", bytes(BODY_BYTES_MAX), "413 `body-too-large`"),
         (
@@ -91,7 +91,7 @@ fn requests(usual: &Limits) -> Vec<Row> {
 }
 
 /// Of snapshots and sockets.
-fn sockets(usual: &Limits) -> Vec<Row> {
+fn sockets(usual: &Limits) -> Vec<LimitRow> {
     let snapshot = usize::try_from(usual.snapshot_bytes_max).unwrap_or(usize::MAX);
     vec![
         (

@@ -41,6 +41,7 @@ impl Placeholder {
         let marked = modules.iter().map(|module| {
             let tables = module.tables.iter().map(|(name, rows)| {
                 let list = self.list(index, rows);
+                // Also for an empty table: lists are found by their place among all tables.
                 index += 1;
                 (name.clone(), list)
             });
@@ -279,7 +280,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::wire::Module;
+    use crate::wire::ModuleShape;
 
     fn module(rows: &[(&str, usize, usize)]) -> Arc<ModuleSnapshot> {
         let row = |n: usize, bytes: usize| {
@@ -306,7 +307,7 @@ mod tests {
         let module = Arc::clone(module);
         let outline = move || {
             let (mark, modules) = (Placeholder::new(), vec![module]);
-            let outline = serde_json::to_vec(&Module(&mark.modules(&modules)[0])).unwrap();
+            let outline = serde_json::to_vec(&ModuleShape(&mark.modules(&modules)[0])).unwrap();
             Pieces::new(&outline.into(), &mark, RowLists::Modules(modules))
         };
         written(&Semaphore::new(1), 1, max, outline).await
@@ -321,7 +322,7 @@ mod tests {
             &[("a", 1, 3_000_000)],
         ] {
             let module = module(rows);
-            let whole = serde_json::to_vec(&Module(&module)).unwrap();
+            let whole = serde_json::to_vec(&ModuleShape(&module)).unwrap();
             match write(&module, 100_000_000).await.unwrap() {
                 RenderedJson::Whole(bytes) => {
                     assert!(bytes == whole && whole.len() <= WHOLE_BYTES_MAX);
@@ -342,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_larger_than_the_limit_is_refused_in_words() {
         let module = module(&[("a", 3, 900_000)]);
-        let size = serde_json::to_vec(&Module(&module)).unwrap().len() as u64;
+        let size = serde_json::to_vec(&ModuleShape(&module)).unwrap().len() as u64;
         assert!(write(&module, size).await.is_ok());
         let Err(error) = write(&module, size - 1).await else { panic!("it was written") };
         assert_eq!(error.code(), "snapshot-too-large");

@@ -62,6 +62,7 @@ impl Adoption {
         fill: bool,
     ) -> Result<Self, ApiError> {
         let mut wanted = (*app.node().catalogue()).clone();
+        // Branches are asked about the definition they will have once the change is made.
         if let Some(old) = wanted.modules.iter_mut().find(|old| old.id == module.id) {
             *old = Arc::clone(module);
         }

@@ -3,7 +3,9 @@
 //! Promise: under an `Idempotency-Key` each change is made once, also where the request ended
 //! between two of them. Refused: the same key with another request.
 
-use model::{CatalogueChange, Object};
+use std::sync::Arc;
+
+use model::{CatalogueChange, Object, Value};
 
 use crate::app::App;
 use crate::error::{ApiError, Problem};
@@ -45,6 +47,7 @@ impl<'a> CatalogueWriter<'a> {
     /// # Errors
     /// Where it is too large, or the catalogue refuses it.
     pub(crate) async fn make(&self, step: &str, change: CatalogueChange) -> Result<(), ApiError> {
+        // Measured as it will lie in every node's catalogue, and not as it was sent.
         let bytes = model::codec::bare(&change).len();
         if bytes > CHANGE_BYTES_MAX {
             let message =
@@ -52,5 +55,20 @@ impl<'a> CatalogueWriter<'a> {
             return Err(ApiError::new(Problem::BodyTooLarge, message));
         }
         Ok(self.store.administer(format!("{}{step}", self.id), change).await?)
+    }
+
+    /// Has the catalogue keep a definition under this name. It changes no module: who made one of
+    /// it says so in a change of its own.
+    ///
+    /// # Errors
+    /// As `make`.
+    pub(crate) async fn keep_schema(
+        &self,
+        step: &str,
+        name: String,
+        source: Arc<Value>,
+    ) -> Result<(), ApiError> {
+        let change = CatalogueChange::PutSchema { name, source, module: None, fill: false };
+        self.make(step, change).await
     }
 }

@@ -116,8 +116,7 @@ async fn add_module(
         warnings: Vec<String>,
     }
     let body = body.object()?;
-    let name = text(&body, &MODULE)
-        .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))?;
+    let name = module_name(&body)?;
     let id = ModuleId::parse(&small(&name))?;
     let schema_path = path(&body, "schemaFallbackPath")?;
     let seed_path = path(&body, "seedFallbackPath")?;
@@ -125,6 +124,7 @@ async fn add_module(
     let stored = stored_name(&schema_path);
     let catalogue = app.node().catalogue();
     let sent = body.get("schema").filter(|schema| !schema.is_null());
+    // Without one of its own the module follows what is stored under the name of its path.
     let source = match sent {
         Some(schema) => Arc::new(schema.clone()),
         None => catalogue.schemas.get(&stored).cloned().unwrap_or_default(),
@@ -155,9 +155,7 @@ async fn add_module(
     // The module first: where this node goes away between the two, the retry under the same key
     // makes the second, and a definition without its module would be followed by nobody.
     if sent.is_some() {
-        let source = Arc::clone(&config.source);
-        let change = CatalogueChange::PutSchema { name: stored, source, module: None, fill: false };
-        changes.make("schema", change).await?;
+        changes.keep_schema("schema", stored, Arc::clone(&config.source)).await?;
     }
     let shape = Shape {
         module_id: &config.id,
@@ -209,10 +207,7 @@ async fn add_branch(
     let changes = CatalogueWriter::of(&app, &store, &named, "/api/branches", &body)?;
     changes.make("branch", CatalogueChange::AddBranch(Arc::clone(&config))).await?;
     for (name, source) in schemas {
-        let step = format!("schema:{name}");
-        changes
-            .make(&step, CatalogueChange::PutSchema { name, source, module: None, fill: false })
-            .await?;
+        changes.keep_schema(&format!("schema:{name}"), name, source).await?;
     }
     let BranchConfig { id, label, modules, .. } = &*config;
     json(StatusCode::CREATED, &Shape { branch_id: id, label, modules, warnings })
@@ -242,8 +237,7 @@ async fn give_module(
         warnings: Vec<String>,
     }
     let body = body.object()?;
-    let name = text(&body, &MODULE)
-        .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))?;
+    let name = module_name(&body)?;
     app.node().catch_up().await?;
     let catalogue = app.node().catalogue();
     let branch = scope.branch;
@@ -264,12 +258,16 @@ async fn give_module(
     changes.make("module", change).await?;
     if let Some(source) = own {
         let name = format!("branch/{branch}/{}", module.id);
-        changes
-            .make("schema", CatalogueChange::PutSchema { name, source, module: None, fill: false })
-            .await?;
+        changes.keep_schema("schema", name, source).await?;
     }
     let modules = app.node().catalogue().modules_of(&branch);
     json(StatusCode::OK, &Shape { branch_id: branch, modules, warnings })
+}
+
+/// Which module a body names.
+fn module_name(body: &Object) -> Result<String, ApiError> {
+    text(body, &MODULE)
+        .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))
 }
 
 /// A name as the original makes it: small letters, `_` for spaces.
@@ -279,12 +277,11 @@ fn small(name: &str) -> String {
 
 /// What a body says of how much a module enforces, and of which version clients send.
 pub(crate) fn rules(body: &Object) -> Result<(Option<Validation>, Option<VersionRule>), ApiError> {
-    let one_of = |member: &'static str, list_of_names: [&'static str; 2]| match body.get(member) {
+    let one_of = |member: &'static str, known: [&'static str; 2]| match body.get(member) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
-            let position = list_of_names.iter().position(|word| value.as_str() == Some(word));
-            let right =
-                || wrong(member, &format!("{:?} or {:?}", list_of_names[0], list_of_names[1]));
+            let position = known.iter().position(|word| value.as_str() == Some(word));
+            let right = || wrong(member, &format!("{:?} or {:?}", known[0], known[1]));
             position.map(Some).ok_or_else(right)
         }
     };

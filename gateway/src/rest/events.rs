@@ -25,7 +25,7 @@ use crate::rest::reply::{json_bytes, rendered, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{StoreCall, unexpected_answer};
-use crate::wire::{EventLog, LogLine, Module, RecordEvent};
+use crate::wire::{EventLogShape, LogLine, ModuleShape, RecordEvent};
 
 mod ingest;
 
@@ -134,8 +134,8 @@ impl Serialize for LogAnswer<'_> {
             updated_at: String,
             server_id: &'a str,
             events: &'a [Object],
-            event_log: EventLog<'a>,
-            snapshot: Module<'a>,
+            event_log: EventLogShape<'a>,
+            snapshot: ModuleShape<'a>,
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
             warnings: &'a [String],
         }
@@ -147,8 +147,8 @@ impl Serialize for LogAnswer<'_> {
             updated_at: head.last_updated_at.to_iso(),
             server_id: self.server_id,
             events: &self.events,
-            event_log: EventLog::of(self.log, now()),
-            snapshot: Module(&self.snapshot),
+            event_log: EventLogShape::of(self.log, now()),
+            snapshot: ModuleShape(&self.snapshot),
             warnings: &self.warnings,
         }
         .serialize(to)
@@ -184,6 +184,7 @@ async fn list(
     let read = Read::Events { after, limit: u32::try_from(limit).unwrap_or(u32::MAX) };
     let answer = scope.store.read(scope.key.clone(), read, scope.level).await?;
     let Answer::Events(page) = answer else { return Err(unexpected_answer(&answer)) };
+    // The offset is of the log that the client names: in another it stands for other events.
     let other_incarnation = epoch.is_some_and(|epoch| epoch != page.incarnation.0);
     if page.events.is_none() || other_incarnation {
         let message = "these events are no longer held: take a snapshot, and go on from there";
@@ -204,6 +205,8 @@ async fn list(
             bytes += line.get().len();
             lines.push(line);
             seen = event.offset;
+            // After the event and not before it: a page of one is how a larger one than the bound
+            // gets out.
             if bytes >= EVENTS_PAGE_BYTES {
                 break;
             }
@@ -248,6 +251,7 @@ async fn publish(
 ) -> Result<Response, ApiError> {
     let mut frame = body.object()?;
     known_members::refuse_other_place(&frame, &scope.key, scope.config.validation)?;
+    // The path names the module: the frame is read as if it had said the same.
     frame.insert("moduleId", scope.key.module.as_str().into());
     let Publish { table, action, record, origin, .. } =
         Publish::read(frame, "rest", |_| scope.config.validation)?;

@@ -31,12 +31,12 @@ use crate::scoped_store::ScopedStore;
 /// # Errors
 /// `branch-not-found`, or that the cluster could not be asked.
 pub(crate) async fn branch_exists(app: &App, branch: &BranchId) -> Result<(), ApiError> {
-    if app.node().catalogue().knows_branch(branch) {
+    if app.node().catalogue().allows_branch(branch) {
         return Ok(());
     }
     // Only after this may it be denied: a client that made it at another node asks here next.
     app.node().catch_up().await?;
-    if app.node().catalogue().knows_branch(branch) {
+    if app.node().catalogue().allows_branch(branch) {
         return Ok(());
     }
     Err(RouteError::UnknownBranch(branch.to_string()).into())
@@ -88,7 +88,7 @@ impl ModuleScope {
         level: ReadLevel,
     ) -> Result<Self, ApiError> {
         let catalogue = app.node().catalogue();
-        if !catalogue.knows_branch(&key.branch) {
+        if !catalogue.allows_branch(&key.branch) {
             return Err(RouteError::UnknownBranch(key.branch.to_string()).into());
         }
         let listed = catalogue.modules_of(&key.branch).contains(&key.module);
@@ -133,6 +133,7 @@ impl FromRequestParts<App> for NoParams {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let params = Params::from_request_parts(parts, app).await?;
+        // `*` asks for no version, so nothing is lost where it is not read.
         let version = parts.headers.get(header::IF_MATCH).filter(|tag| *tag != "*");
         let has_version = version.is_some() && !parts.method.is_safe();
         if params.is_empty() && !has_version {
@@ -287,6 +288,7 @@ fn read_level(headers: &HeaderMap) -> Result<ReadLevel, ApiError> {
         "linearizable" => Some(ReadLevel::Linearizable),
         "stale" => Some(ReadLevel::Stale),
         _ => {
+            // The cursor of an answer names the incarnation first; only the offset is waited for.
             let cursor = text.strip_prefix("session=")?;
             let sequence = cursor.rsplit_once('.').map_or(cursor, |(_, sequence)| sequence);
             sequence.parse().ok().map(Offset).map(ReadLevel::Session)

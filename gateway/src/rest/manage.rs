@@ -226,6 +226,8 @@ async fn entries(
     match store.read(key.clone(), read, ReadLevel::default()).await {
         Ok(Answer::Archive(entries)) => Ok(entries),
         Ok(other) => Err(unexpected_answer(&other)),
+        // A list that does not have the entry is an answer; whoever needs it says that it is
+        // missing.
         Err(RouteError::Rejected(Reject::NoHistory { .. })) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }

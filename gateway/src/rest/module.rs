@@ -17,7 +17,7 @@ use crate::rest::extractors::{Body, ModuleScope, NoParams, path_part};
 use crate::rest::reply::{rendered, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
-use crate::wire::Module;
+use crate::wire::ModuleShape;
 
 pub(crate) fn routes() -> Routes {
     Routes::of("Modules")
@@ -58,10 +58,10 @@ async fn whole(
     decimals: Decimals,
 ) -> Result<Response, ApiError> {
     let snapshot = read(scope, decimals).await?;
-    answer(&app, snapshot, |snapshot| render::bytes(&Module(snapshot))).await
+    answer(&app, snapshot, |snapshot| render::bytes(&ModuleShape(snapshot))).await
 }
 
-/// `POST`: what was sent, and the state. CatalogueWriter nothing.
+/// `POST`: what was sent, and the state. Changes nothing.
 async fn echo(
     State(app): State<App>,
     scope: ModuleScope,
@@ -72,11 +72,11 @@ async fn echo(
     #[derive(Serialize)]
     struct Shape<'a> {
         received: &'a Value,
-        snapshot: Module<'a>,
+        snapshot: ModuleShape<'a>,
     }
     let snapshot = read(scope, decimals).await?;
     let write = move |snapshot: &ModuleSnapshot| {
-        render::bytes(&Shape { received: &received, snapshot: Module(snapshot) })
+        render::bytes(&Shape { received: &received, snapshot: ModuleShape(snapshot) })
     };
     answer(&app, snapshot, write).await
 }
@@ -101,10 +101,10 @@ async fn part(
     Rest(rest): Rest,
 ) -> Result<Response, ApiError> {
     let snapshot = read(scope, decimals).await?;
-    answer(&app, snapshot, move |snapshot| member(Module(snapshot), &rest)).await
+    answer(&app, snapshot, move |snapshot| member(ModuleShape(snapshot), &rest)).await
 }
 
-fn member(module: Module<'_>, path: &str) -> Result<bytes::Bytes, ApiError> {
+fn member(module: ModuleShape<'_>, path: &str) -> Result<bytes::Bytes, ApiError> {
     let head = &module.0.head;
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match segments[..] {

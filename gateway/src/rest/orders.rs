@@ -23,7 +23,7 @@ use crate::known_members;
 use crate::params::Params;
 use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams, path_part};
-use crate::rest::orders::echo::{Saved, normalized};
+use crate::rest::orders::echo::{SavedOrder, normalized};
 use crate::rest::orders::payload::Payload;
 use crate::rest::reply::{json, json_bytes, with_cursor};
 use crate::rest::route_doc::op;
@@ -307,6 +307,7 @@ async fn answer(
     };
     let saved = saved(payload, accepted).ok_or_else(lost)?;
     let reached = accepted.delta.last().unwrap_or(Offset(0));
+    // At the offset of the change: a replica that lags would show the order of before, or none.
     let order = whole(place, &saved.id, ReadLevel::Session(reached)).await?;
     let order = order.ok_or_else(lost)?;
     let lines = place.schema().table("order_line").map(|table| &**table);
@@ -316,14 +317,15 @@ async fn answer(
 }
 
 /// What the branch made of it: its id, when, and the metadata stored.
-fn saved(payload: &Payload, accepted: &Acceptance) -> Option<Saved> {
+fn saved(payload: &Payload, accepted: &Acceptance) -> Option<SavedOrder> {
     let events = &accepted.delta.events;
+    // The branch may have given the id: then only the event of the header has it.
     let header = events.iter().find_map(|event| {
         let change = event.record().filter(|change| change.table.as_str() == "order_header")?;
         Some((event.at, change))
     });
     match header {
-        Some((at, change)) => Some(Saved {
+        Some((at, change)) => Some(SavedOrder {
             id: change.key.to_string(),
             at,
             metadata: change.record.get("metadata").and_then(Value::as_object).cloned(),
@@ -331,7 +333,7 @@ fn saved(payload: &Payload, accepted: &Acceptance) -> Option<Saved> {
         // Nothing of the header changed: it is the one that was sent.
         None => {
             let at = events.last().map_or_else(now, |event| event.at);
-            Some(Saved { id: payload.id()?, at, metadata: None })
+            Some(SavedOrder { id: payload.id()?, at, metadata: None })
         }
     }
 }

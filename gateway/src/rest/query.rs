@@ -137,6 +137,8 @@ async fn query(
     let key = BranchKey::new(branch, ModuleId::parse(&named("moduleId")?)?);
     branch_exists(&app, &key.branch).await?;
     let (query, mut echo) = read(&body, table)?;
+    // A module that this node has not heard of yet is not denied here: then only the read can say
+    // what is unknown.
     if let Some(config) = app.node().catalogue().module(&key.module) {
         let said = known_members::QUERY_PARAMS.params(&params, config.validation)?;
         echo.warnings = unknown(&body, &query, config)?;
@@ -313,6 +315,7 @@ fn order_by(value: &Value) -> Result<Vec<OrderBy>, ApiError> {
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Array(items) => match items.as_slice() {
+            // A pair is one rule only where its second part is a direction; else it is two fields.
             [Value::String(field), word] if direction(word).is_some() => {
                 Ok(vec![by(field, direction(word))])
             }

@@ -81,6 +81,7 @@ pub(crate) fn command(
     (reason, requested_by): (String, Option<String>),
     numbers: bool,
 ) -> Command {
+    // The command carries the seed: a branch decides without the catalogue.
     let seed = app.node().catalogue().seed(&key);
     let origin = Origin { user: requested_by.clone(), ..Origin::default() };
     let request = Request::Reset(Reset { seed, reason, requested_by, numbers });

@@ -25,7 +25,7 @@ use crate::rest::reply::{json, json_bytes, rendered};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{ScopedStore, StoreCall, Target};
-use crate::wire::{Members, Module};
+use crate::wire::{Members, ModuleShape};
 
 pub(crate) fn routes() -> Routes {
     const SCHEMA: &str = "{branchId: text, modules: {*: {moduleId: text, branchId: text, \
@@ -182,6 +182,7 @@ async fn schema(
 ) -> Result<Response, ApiError> {
     let named = params.first(&["branch", "branchId"]);
     let branch_id = BranchId::parse(named.unwrap_or(DEFAULT_BRANCH))?;
+    // The default branch need not be there: nobody asked for it.
     if named.is_some() {
         branch_exists(&app, &branch_id).await?;
     }
@@ -217,6 +218,8 @@ async fn schema(
         let mut live = None;
         if include.live {
             let key = BranchKey::new(shape.branch_id.clone(), config.id.clone());
+            // What cannot be read now is left out, with a warning below: the definitions are shown
+            // all the same.
             live = store.snapshot(key, ReadLevel::default()).await.ok();
         }
         for (asked, found, warning) in [
@@ -244,6 +247,7 @@ async fn schema(
     let write = move |outlines: Vec<Arc<ModuleSnapshot>>| {
         let mut outlines = outlines.into_iter();
         for shown in shape.modules.iter_mut().filter(|shown| shown.live.is_some()) {
+            // Outlines come in the order in which the snapshots were taken out of the modules.
             shown.live = outlines.next();
         }
         render::bytes(&shape)
@@ -335,10 +339,10 @@ impl Serialize for LiveSnapshot<'_> {
         #[serde(rename_all = "camelCase")]
         struct Shape<'a> {
             #[serde(flatten)]
-            module: Module<'a>,
+            module: ModuleShape<'a>,
             saved_at: String,
         }
         let saved_at = self.0.head.last_updated_at.to_iso();
-        Shape { module: Module(self.0), saved_at }.serialize(to)
+        Shape { module: ModuleShape(self.0), saved_at }.serialize(to)
     }
 }

@@ -198,6 +198,7 @@ async fn list(
         for (field, rule) in fields {
             let known = states.iter_mut().find(|s| s.table == table && s.field == field);
             match known {
+                // A rule that somebody set outlives every definition.
                 Some(state) if state.source == RuleSource::Set || state.rule == rule => {}
                 Some(state) => {
                     state.next = state.last.map(|last| last.saturating_add(rule.increment));
@@ -243,11 +244,13 @@ async fn set(
     }
     let body = body.object()?;
     let mut set_sequence = set_sequence(&path, &body)?;
+    // Worked out before it is submitted: a branch decides without the catalogue.
     let prefix = app.node().catalogue().sequences.prefix(&scope.key.branch);
     if let RuleChange::Set(rule) = set_sequence.rule {
         set_sequence.rule = RuleChange::Set(rule.for_branch(&prefix));
     }
     let accepted = command(&scope, id, user_of(&body, None), set_sequence).await?;
+    // Read at the change's own offset: a replica that lags would show the rule of before.
     let states = read(&scope, accepted.level()).await?;
     let state = states.iter().find(|state| path.is(&scope, state)).ok_or_else(|| {
         tracing::error!("a sequence that was set is not there");
@@ -277,6 +280,7 @@ async fn remove(
         requested_by: None,
     };
     let accepted = command(&scope, id, None, set_sequence).await?;
+    // At the change's own offset, as above.
     let states = read(&scope, accepted.level()).await?;
     let holds = states.iter().filter(|state| path.is(&scope, state));
     let shape = Sequences {
@@ -412,6 +416,8 @@ async fn reserve(
         origin: Arc::new(origin),
         request: Request::Reserve(Reserve { table, field }),
     };
+    // A number that is taken is never given back, also where this answer does not arrive: the key
+    // gets it again.
     let accepted = scope.store.commit(command).await?;
     let reserved = accepted.reserved.ok_or_else(|| {
         tracing::error!("an accepted reservation came without its number");

@@ -108,6 +108,7 @@ async fn change(
         dedup: dedup_limits(&body)?,
     };
     let wanted = settings.of(&config);
+    // As strictly as it is to be from now on.
     let mut warnings = known_members::MODULE_SETTINGS.members(&body, wanted.validation)?;
     // Its definition was read leniently, perhaps: a strict module is asked more of.
     let source = Arc::clone(&wanted.source);
@@ -120,6 +121,7 @@ async fn change(
     changes.make("settings", change).await?;
     warnings.extend(adoption.wait_until_adopted(&store).await);
     let catalogue = app.node().catalogue();
+    // As it stands now: for a repeated request, what the first one made.
     let config = catalogue.module(&config.id).unwrap_or(&config);
     let shape = Shape {
         module_id: &config.id,

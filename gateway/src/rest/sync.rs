@@ -37,7 +37,7 @@ use crate::rest::route_doc::{Op, op};
 use crate::rest::routes::Routes;
 use crate::scoped_store::ScopedStore;
 use crate::scoped_store::{StoreCall, unexpected_answer};
-use crate::wire::Module;
+use crate::wire::ModuleShape;
 
 /// What another sync system has under `/api/sync`.
 const RESERVED: [&str; 4] = ["stats", "batch-push", "pull-changes", "resolve-conflict"];
@@ -193,7 +193,7 @@ async fn whole(State(app): State<App>, scope: SyncScope) -> Result<Response, Api
         version: u64,
         updated_at: String,
         server_id: &'a str,
-        snapshot: Module<'a>,
+        snapshot: ModuleShape<'a>,
     }
     let snapshot = scope.store.snapshot(scope.key, scope.level).await?;
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
@@ -206,7 +206,7 @@ async fn whole(State(app): State<App>, scope: SyncScope) -> Result<Response, Api
             version: head.revision.0,
             updated_at: head.last_updated_at.to_iso(),
             server_id: &server_id,
-            snapshot: Module(&outline[0]),
+            snapshot: ModuleShape(&outline[0]),
         })
     };
     let answer = render::modules(&app, vec![snapshot], write).await?;
@@ -242,6 +242,8 @@ async fn replace(
     known_members::REPLACED.members(&snapshot, validation)?;
     known_members::refuse_other_place(&snapshot, &scope.key, validation)?;
     let Some(tables) = tables(&mut snapshot)? else {
+        // A snapshot without tables would replace nothing; where there are records it is taken for
+        // a mistake.
         return match missing_table(&scope).await? {
             Some(refused) => Err(refused),
             None => unchanged(&scope).await,
@@ -298,6 +300,7 @@ fn command_id(
     IdempotencyKey(otherwise): IdempotencyKey,
 ) -> Result<CommandId, ApiError> {
     let request = short(body, &["mutationId", "requestId"])?;
+    // Shared by all clients: under one id a snapshot is taken once, whoever brings it.
     let session = || format!("sync/{}/{}", key.branch, key.module);
     Ok(request.map_or(otherwise, |request| CommandId { session: session(), request }))
 }

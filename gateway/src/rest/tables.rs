@@ -416,6 +416,7 @@ impl TableScope {
     ) -> Result<SentRecord, ApiError> {
         let (config, removes) = (&self.scope.config, action == Action::Delete);
         known.params(params, config.validation)?;
+        // An empty one would be passed over, and the change made unchecked.
         if params.names().any(|name| name == "version") && params.first(&["version"]).is_none() {
             let message = "version must be the version that was read, but is empty";
             return Err(ApiError::new(Problem::InvalidParameter, message)
@@ -437,6 +438,7 @@ impl TableScope {
             return Err(ApiError::new(Problem::InvalidParameter, message)
                 .details([("parameter", "version".into())]));
         }
+        // As texts: a version in the address has no type, and "3" and 3 mean the same.
         let own = sent.record.get("version").and_then(Value::key_text).map(str::to_owned);
         if own.is_some_and(|own| Some(&*own) != version.key_text()) {
             let message = "the record and the request name different versions; send one of them";

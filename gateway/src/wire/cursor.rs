@@ -33,13 +33,13 @@ impl From<Cursor> for WireCursor {
 
 /// `batch`: which of its command's events this is.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Batch<'a> {
+pub(crate) struct BatchPart<'a> {
     index: u32,
     count: u32,
     id: &'a str,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> BatchPart<'a> {
     /// Of an event that is one of several.
     pub(crate) fn of(event: &'a Event) -> Option<Self> {
         let Part { index, count } = event.part?;

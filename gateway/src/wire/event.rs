@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use actors::FrameKey;
-use bytes::Bytes;
 use model::{
-    BranchId, BranchKey, Delta, Effect, Event, EventChange, Incarnation, ModuleSnapshot, Object,
-    Offset, RecordChange, Value,
+    BranchId, BranchKey, Effect, Event, Incarnation, ModuleSnapshot, Object, Offset, RecordChange,
+    Value,
 };
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::error::{ApiError, Problem};
-use crate::wire::cursor::{Batch, WireCursor};
-use crate::wire::module_event::ModuleEvent;
-use crate::wire::snapshot::Module;
+use crate::wire::cursor::{BatchPart, WireCursor};
+use crate::wire::snapshot::ModuleShape;
 
 mod log;
 
@@ -105,7 +102,7 @@ impl<'a> RecordEvent<'a> {
     }
 
     /// With its record, whatever the publish said.
-    fn with_record(self, with_record: bool) -> Self {
+    pub(crate) fn with_record(self, with_record: bool) -> Self {
         Self { with_record, ..self }
     }
 
@@ -252,46 +249,11 @@ impl<'a> RecordEvent<'a> {
         EventFrame {
             frame: self.frame("server:event"),
             notice: self.notice(),
-            snapshot: wanted.map(Module),
+            snapshot: wanted.map(ModuleShape),
             cursor: self.cursor(),
-            batch: Batch::of(self.event),
+            batch: BatchPart::of(self.event),
         }
     }
-}
-
-/// Which sessions share frames: there is one dialect yet, and everybody may see the same.
-pub(crate) fn frame_key(with_records: bool) -> FrameKey {
-    FrameKey { dialect: 0, policy_class: 0, with_records }
-}
-
-/// The frames of a delta, one for each event, the same for every session of this node; an empty
-/// one is not sent. `snapshot` goes into those whose publish asked for it, and into resets; the
-/// record into those whose publish asked for it, or into all.
-pub(crate) fn event_frames(
-    server_id: &str,
-    delta: &Delta,
-    snapshot: Option<&ModuleSnapshot>,
-    with_records: bool,
-) -> Vec<Bytes> {
-    let frame = |event: &Arc<Event>| {
-        let json = match &event.change {
-            EventChange::Record(_) => {
-                let Some(shown) = RecordEvent::new(server_id, &delta.key, event) else {
-                    return Bytes::new();
-                };
-                let shown = shown.with_cursor(delta.incarnation).with_record(with_records);
-                serde_json::to_vec(&shown.event(snapshot))
-            }
-            EventChange::Module(change) => {
-                match ModuleEvent::new(server_id, delta, event, change, snapshot) {
-                    Some(shown) => serde_json::to_vec(&shown),
-                    None => return Bytes::new(),
-                }
-            }
-        };
-        json.map_or_else(|_| Bytes::new(), Bytes::from)
-    };
-    delta.events.iter().map(frame).collect()
 }
 
 /// `meta`.
@@ -388,11 +350,11 @@ pub(crate) struct EventFrame<'a> {
     frame: Frame<'a>,
     notice: Notice<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot: Option<Module<'a>>,
+    snapshot: Option<ModuleShape<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<WireCursor>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    batch: Option<Batch<'a>>,
+    batch: Option<BatchPart<'a>>,
 }
 
 /// What the client said about publishing, with this branch's own part filled in.
@@ -418,6 +380,7 @@ impl Serialize for PublishState<'_> {
         map.serialize_entry(own, &published)?;
         for (branch, state) in self.sent.into_iter().flat_map(Object::iter) {
             match state {
+                // It stands first already, completed by what happened here.
                 _ if &**branch == own => {}
                 Value::String(status) => {
                     let state: Object = [("status", status.as_str())].into_iter().collect();

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 /// `eventLog`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct EventLog<'a> {
+pub(crate) struct EventLogShape<'a> {
     branch_id: &'a str,
     module_id: &'a str,
     live_created_at: Option<String>,
@@ -22,7 +22,7 @@ pub(crate) struct EventLog<'a> {
     cursors: Cursors<'a>,
 }
 
-impl<'a> EventLog<'a> {
+impl<'a> EventLogShape<'a> {
     /// As it is at this time.
     pub(crate) fn of(log: &'a LogHead, now: Timestamp) -> Self {
         let last_at = log.last.as_ref().map_or(now, |last| last.at);

@@ -5,8 +5,8 @@ use model::{BranchKey, BulkOperation, Delta, Event, ModuleChange, ModuleSnapshot
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::wire::cursor::{Batch, WireCursor};
-use crate::wire::snapshot::Module;
+use crate::wire::cursor::{BatchPart, WireCursor};
+use crate::wire::snapshot::ModuleShape;
 
 /// One act on a whole module.
 pub(crate) struct ModuleEvent<'a> {
@@ -59,19 +59,20 @@ impl Serialize for ModuleEvent<'_> {
         map.serialize_entry("moduleId", &delta.key.module)?;
         map.serialize_entry("version", &event.revision)?;
         if change.operation == BulkOperation::Reset {
-            map.serialize_entry("snapshot", &snapshot.map(Module))?;
+            map.serialize_entry("snapshot", &snapshot.map(ModuleShape))?;
             map.serialize_entry("record", &())?;
         }
         for (name, value) in change.details.iter() {
             let reset = change.operation == BulkOperation::Reset
                 && matches!(&**name, "snapshot" | "record");
+            // What the frame says of itself must not come a second time out of the details.
             if !own.contains(&&**name) && !reset {
                 map.serialize_entry(&**name, value)?;
             }
         }
         map.serialize_entry("meta", &module_meta(server_id, &delta.key, change))?;
         map.serialize_entry("cursor", &WireCursor::new(delta.incarnation, event.offset))?;
-        if let Some(batch) = Batch::of(event) {
+        if let Some(batch) = BatchPart::of(event) {
             map.serialize_entry("batch", &batch)?;
         }
         map.end()

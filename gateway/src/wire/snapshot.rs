@@ -11,7 +11,7 @@ use crate::wire::flag::Flag;
 
 /// `moduleSnapshot`.
 #[derive(Clone, Copy)]
-pub(crate) struct Module<'a>(pub(crate) &'a ModuleSnapshot);
+pub(crate) struct ModuleShape<'a>(pub(crate) &'a ModuleSnapshot);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,7 +21,7 @@ pub(crate) struct ModuleMeta {
     lab_counter: u64,
 }
 
-impl Module<'_> {
+impl ModuleShape<'_> {
     /// Its `meta`.
     pub(crate) fn meta(self) -> ModuleMeta {
         ModuleMeta::of(&self.0.head)
@@ -44,7 +44,7 @@ impl ModuleMeta {
     }
 }
 
-impl Serialize for Module<'_> {
+impl Serialize for ModuleShape<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -69,14 +69,48 @@ impl Serialize for Module<'_> {
 
 /// Several modules by their ids.
 pub(crate) fn by_id(modules: &[Arc<ModuleSnapshot>]) -> impl Serialize {
-    Members(modules.iter().map(|module| (&module.head.key.module, Module(module))))
+    Members(modules.iter().map(|module| (&module.head.key.module, ModuleShape(module))))
+}
+
+/// Why a snapshot is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SnapshotReason {
+    /// The client entered a branch.
+    Hello,
+    /// The client asked for one.
+    Request,
+    /// The client asked for what came before; there is only what stands now.
+    HistoryRequest,
+    /// A module cannot go on without a gap.
+    Resync,
+    /// A module was changed as a whole.
+    Purge,
+    Restore,
+    Reset,
+    Replace,
+}
+
+impl SnapshotReason {
+    /// As frames show it.
+    pub(crate) fn wire_name(self) -> &'static str {
+        match self {
+            Self::Hello => "initial-sync",
+            Self::Request => "explicit-request",
+            Self::HistoryRequest => "history-request",
+            Self::Resync => "resync",
+            Self::Purge => "module-purge",
+            Self::Restore => "module-restore",
+            Self::Reset => "module-reset",
+            Self::Replace => "module-replace",
+        }
+    }
 }
 
 /// `server:snapshot`, with all that is needed to write it elsewhere.
 pub(crate) struct SnapshotFrame {
     pub(crate) branch: BranchId,
     pub(crate) modules: Vec<Arc<ModuleSnapshot>>,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: SnapshotReason,
     pub(crate) request_id: Option<Value>,
     pub(crate) server_id: Arc<str>,
     pub(crate) lang: Option<Value>,
@@ -127,7 +161,7 @@ impl Serialize for SnapshotFrame {
             modules: by_id(&self.modules),
             full_sync_flags: &flags,
             meta: Meta {
-                reason: self.reason,
+                reason: self.reason.wire_name(),
                 request_id: self.request_id.as_ref(),
                 server_id: &self.server_id,
                 branch_id: &self.branch,

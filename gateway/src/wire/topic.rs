@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::wire::event::RecordEvent;
 use crate::wire::module_event::module_meta;
-use crate::wire::snapshot::Module;
+use crate::wire::snapshot::ModuleShape;
 
 /// What emptying a table is called.
 const TABLE_PURGE: &str = "table:purge";
@@ -61,7 +61,7 @@ impl Serialize for TopicData<'_> {
         for (name, value) in self.0.iter() {
             match self.1 {
                 Some(snapshot) if &**name == SNAPSHOT => {
-                    map.serialize_entry(SNAPSHOT, &Module(snapshot))?;
+                    map.serialize_entry(SNAPSHOT, &ModuleShape(snapshot))?;
                 }
                 Some(_) | None => map.serialize_entry(&**name, value)?,
             }
@@ -300,7 +300,7 @@ mod tests {
         Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone()
     }
 
-    fn told(before: Option<&str>, now: &str) -> String {
+    fn frame_after(before: Option<&str>, now: &str) -> String {
         let before = before.map(object);
         TopicUpdate::after(before.as_ref(), &object(now)).map_or_else(String::new, |said| {
             serde_json::to_string(&TopicFrame::new("t", said)).unwrap()
@@ -312,15 +312,15 @@ mod tests {
         let frame = |data: &str| format!(r#"{{"type":"publish","topic":"t","data":{data}}}"#);
         let first = r#"{"a":1,"b":{"c":2}}"#;
         assert_eq!(
-            told(None, first),
+            frame_after(None, first),
             frame(r#"{"mode":"snapshot","snapshot":{"a":1,"b":{"c":2}}}"#)
         );
         let second = r#"{"a":1,"b":{"c":3},"d":4}"#;
         let delta = r#"{"mode":"delta","set":{"b":{"c":3},"d":4}}"#;
-        assert_eq!(told(Some(first), second), frame(delta));
+        assert_eq!(frame_after(Some(first), second), frame(delta));
         let third = r#"{"d":4}"#;
         let delta = r#"{"mode":"delta","set":{},"remove":["a","b"]}"#;
-        assert_eq!(told(Some(second), third), frame(delta));
-        assert_eq!(told(Some(third), third), "", "nothing new is not said");
+        assert_eq!(frame_after(Some(second), third), frame(delta));
+        assert_eq!(frame_after(Some(third), third), "", "nothing new is not said");
     }
 }

@@ -8,7 +8,7 @@ use crate::publish::{request_id, text, user_of};
 
 /// A batch whose shape is right.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct BatchRequest {
     pub(crate) module: ModuleId,
     pub(crate) write: Transaction,
     /// What all its mutations share.
@@ -24,7 +24,7 @@ pub(crate) fn read(
     mut frame: Object,
     from: Origin,
     validation: impl Fn(&ModuleId) -> Validation,
-) -> Result<Batch, ApiError> {
+) -> Result<BatchRequest, ApiError> {
     let module = text(&frame, &["moduleId", "module"]).ok_or_else(|| {
         ApiError::new(Problem::MissingModule, "Module ID missing in batch payload")
     })?;
@@ -34,6 +34,8 @@ pub(crate) fn read(
         let message = format!("an id has {} bytes, at most {ID_BYTES_MAX} are taken", id.len());
         return Err(ApiError::new(Problem::InvalidRequestId, message));
     }
+    // Taken out: what the batch says of itself holds for every mutation that does not say it
+    // better.
     let meta = frame.remove("meta").filter(|meta| !meta.is_null());
     let origin = Origin {
         source: text(&frame, &["source"]).or(from.source),
@@ -43,7 +45,7 @@ pub(crate) fn read(
         ..from
     };
     let write = crate::batch::read(frame, &origin, validation(&module))?;
-    Ok(Batch { module, write, origin, request })
+    Ok(BatchRequest { module, write, origin, request })
 }
 
 #[cfg(test)]
@@ -52,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    fn read_json(json: &str) -> Result<Batch, ApiError> {
+    fn read_json(json: &str) -> Result<BatchRequest, ApiError> {
         let frame = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
         read(frame, Origin::default(), |_| Validation::Strict)
     }

@@ -1,34 +1,40 @@
-//! Dialect: what a protocol calls the requests of its clients, and how it writes what a session
-//! says. A session decides what is said, when and in which order; it knows no frame's name.
+//! Dialect: how a protocol calls what its clients ask for, and how it writes what a session says.
+//! A session decides what is said, when and in which order, and says it as a [`ServerFrame`], which
+//! is of no protocol; it knows no frame's name.
 //!
 //! A second dialect is a file beside `original` with its own `impl Dialect`, and a line in
 //! `of_socket` that says which sockets speak it.
 
 mod original;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
+use actors::{Cursor, FrameKey};
 use bytes::Bytes;
 use model::{
-    BranchId, BranchKey, Delta, Event, FullSyncFlag, Incarnation, ModuleId, ModuleSnapshot, Object,
-    Timestamp, Value,
+    BadJson, BranchId, BranchKey, Delta, Event, FullSyncFlag, Incarnation, ModuleId,
+    ModuleSnapshot, Object, Offset, Timestamp, Value,
 };
 use serde::Serialize;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::error::ApiError;
-use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame, WireCursor};
+use crate::metrics::FrameKind;
+use crate::scoped_store::PolicyClass;
+use crate::wire::{QueryFrame, SnapshotFrame, SnapshotReason, TopicFrame};
+use crate::ws::subscription::ResyncReason;
 
 /// What a client asks for, whatever its protocol calls it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Request {
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ClientRequest {
     /// Enters a branch.
     Hello,
     Publish,
     Batch,
     Query,
     /// A snapshot of all modules, which is sent for this reason.
-    Snapshot(&'static str),
+    Snapshot(SnapshotReason),
     /// Subscribes to a topic.
     Subscribe,
     Unsubscribe,
@@ -38,9 +44,29 @@ pub(crate) enum Request {
     /// An answer to a ping of ours.
     Pong,
     Auth,
+    /// Nothing that the protocol knows: what stands for the frame's type, if anything does.
+    Unknown(Option<Value>),
 }
 
-/// How loud a line of the log is that a client gets.
+/// A frame of a client.
+pub(crate) struct ClientFrame {
+    pub(crate) request: ClientRequest,
+    /// What it says, under the names that docs/protocol.md gives its members.
+    pub(crate) members: Object,
+    /// How long the message was.
+    pub(crate) bytes: usize,
+}
+
+/// A message that is no frame, and what of it says who waits for an answer.
+pub(crate) struct UnreadableFrame {
+    /// Why it cannot be read; `None` where it can, and is still no frame.
+    pub(crate) error: Option<BadJson>,
+    pub(crate) request: Option<ClientRequest>,
+    pub(crate) request_id: Option<Value>,
+    pub(crate) topic: Option<String>,
+}
+
+/// The level of a line of the log that a client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
@@ -49,114 +75,165 @@ pub(crate) enum LogLevel {
     Error,
 }
 
+/// A module that goes on after the first cursor; what its client missed reaches to the offset.
+pub(crate) type ResumedModule = (ModuleId, Cursor, Offset);
+
+/// What a session says to its client, whatever its protocol calls it.
+#[derive(Clone, Copy)]
+pub(crate) enum ServerFrame<'a> {
+    /// The first frame of a socket.
+    Hello { server_id: &'a str, at: Timestamp },
+    /// A line of the log.
+    Log {
+        server_id: &'a str,
+        level: LogLevel,
+        message: &'a str,
+        context: &'a Object,
+        at: Timestamp,
+    },
+    /// Why a request was refused or failed, so that its client can match it.
+    Error { request_id: Option<&'a Value>, error: &'a ApiError },
+    /// Why a query was refused or failed.
+    QueryError { request_id: Option<&'a Value>, message: &'a str, at: Timestamp },
+    /// Why a frame about a topic was refused.
+    TopicError {
+        code: &'a str,
+        message: &'a str,
+        topic: Option<&'a str>,
+        details: Option<&'a Object>,
+    },
+    /// The answer to a ping.
+    Pong,
+    /// The answer to an authentication.
+    AuthAck,
+    /// A topic is subscribed to.
+    Subscribed { topic: &'a str },
+    /// A topic is not subscribed to any more.
+    Unsubscribed { topic: &'a str },
+    /// These modules go on.
+    Resumed { branch: &'a BranchId, modules: &'a [ResumedModule], request_id: Option<&'a Value> },
+    /// A module cannot go on after its cursor, for this reason.
+    Resync { branch: &'a BranchId, module: &'a str, reason: ResyncReason },
+    /// A full-sync flag changed.
+    FullSyncFlag(&'a FullSyncFlag),
+    /// A publish was accepted and made this event.
+    Ack { server_id: &'a str, key: &'a BranchKey, incarnation: Incarnation, event: &'a Event },
+    /// A batch was accepted and made these events.
+    BatchAck {
+        server_id: &'a str,
+        key: &'a BranchKey,
+        incarnation: Incarnation,
+        request_id: Option<&'a Value>,
+        events: &'a [Arc<Event>],
+    },
+    /// An event of a delta, written once for every session of this node that shares the frame.
+    Event {
+        server_id: &'a str,
+        delta: &'a Delta,
+        event: &'a Event,
+        /// Goes into those events that are to show it.
+        snapshot: Option<&'a ModuleSnapshot>,
+        /// Whether the record is shown also where its publish did not ask for that.
+        with_record: bool,
+    },
+    /// A topic's message.
+    Topic(&'a TopicFrame),
+    /// All modules of a branch.
+    Snapshot(&'a SnapshotFrame),
+    /// The rows of a query.
+    Rows(&'a QueryFrame),
+}
+
+impl ServerFrame<'_> {
+    /// What it is counted as.
+    pub(crate) fn kind(&self) -> FrameKind {
+        match self {
+            Self::Event { .. } => FrameKind::Event,
+            Self::Ack { .. } | Self::BatchAck { .. } => FrameKind::Ack,
+            Self::Snapshot(_) => FrameKind::Snapshot,
+            Self::Topic(frame) if frame.snapshot.is_some() => FrameKind::Snapshot,
+            Self::Hello { .. }
+            | Self::Log { .. }
+            | Self::Error { .. }
+            | Self::QueryError { .. }
+            | Self::TopicError { .. }
+            | Self::Pong
+            | Self::AuthAck
+            | Self::Subscribed { .. }
+            | Self::Unsubscribed { .. }
+            | Self::Resumed { .. }
+            | Self::Resync { .. }
+            | Self::FullSyncFlag(_)
+            | Self::Topic(_)
+            | Self::Rows(_) => FrameKind::Control,
+        }
+    }
+}
+
 /// Frames that may be large: their rows are written one after the other as they are sent.
 pub(crate) enum LargeFrame {
-    /// All modules of a branch.
     Snapshot(SnapshotFrame),
-    /// The rows of a query.
     Rows(QueryFrame),
-    /// A topic's message with a module's state in it.
+    /// With a module's state in it.
     Topic(TopicFrame),
 }
 
-/// How a protocol names and writes frames. A frame that is written empty is not sent: a protocol
-/// without a frame for something says nothing.
+impl LargeFrame {
+    /// The frame as a dialect writes it.
+    pub(crate) fn as_frame(&self) -> ServerFrame<'_> {
+        match self {
+            Self::Snapshot(frame) => ServerFrame::Snapshot(frame),
+            Self::Rows(frame) => ServerFrame::Rows(frame),
+            Self::Topic(frame) => ServerFrame::Topic(frame),
+        }
+    }
+}
+
+/// How a protocol reads and writes frames.
 pub(crate) trait Dialect: Send + Sync {
-    /// What a frame of this type asks for.
-    fn request(&self, frame_type: &str) -> Option<Request>;
+    /// The number that no other dialect has: sessions share frames under it.
+    fn id(&self) -> u16;
 
-    /// The first frame of a socket.
-    fn hello(&self, server_id: &str, now: Timestamp) -> Utf8Bytes;
+    /// Reads a message of a client.
+    ///
+    /// # Errors
+    /// It is no frame.
+    fn parse(&self, message: &[u8]) -> Result<ClientFrame, Box<UnreadableFrame>>;
 
-    /// A line of the log.
-    fn log(
-        &self,
-        server_id: &str,
-        level: LogLevel,
-        message: &str,
-        context: &Object,
-        at: Timestamp,
-    ) -> Utf8Bytes;
+    /// Whether a message brings the tables of a module, and may be as large as they are. It is only
+    /// skimmed: nothing of it is kept.
+    fn brings_snapshot(&self, message: &[u8]) -> bool;
 
-    /// Why a request was refused or failed, so that its client can match it.
-    fn error(&self, request_id: Option<&Value>, error: &ApiError) -> Utf8Bytes;
-
-    /// Why a query was refused or failed.
-    fn query_error(&self, request_id: Option<&Value>, message: &str, at: Timestamp) -> Utf8Bytes;
-
-    /// Why a frame about a topic was refused.
-    fn topic_error(
-        &self,
-        code: &str,
-        message: &str,
-        topic: Option<&str>,
-        details: Option<&Object>,
-    ) -> Utf8Bytes;
-
-    /// The answer to a ping.
-    fn pong(&self) -> Utf8Bytes;
-
-    /// The answer to an authentication.
-    fn auth_ack(&self) -> Utf8Bytes;
-
-    /// The answer to `event`, `subscribe` or `unsubscribe`.
-    fn topic_ack(&self, event: &str, topic: &str) -> Utf8Bytes;
-
-    /// These modules go on after the first cursor; what is missed reaches to the second.
-    fn resumed(
-        &self,
-        branch: &BranchId,
-        modules: &[(ModuleId, WireCursor, WireCursor)],
-        request_id: Option<&Value>,
-    ) -> Utf8Bytes;
-
-    /// A module cannot go on after its cursor, for this reason.
-    fn resync(&self, branch: &BranchId, module: &str, reason: &str) -> Utf8Bytes;
-
-    /// A full-sync flag changed.
-    fn directive(&self, flag: &FullSyncFlag) -> Utf8Bytes;
-
-    /// A publish was accepted and made this event; `None` if it changed no record.
-    fn ack(
-        &self,
-        server_id: &str,
-        key: &BranchKey,
-        incarnation: Incarnation,
-        event: &Event,
-    ) -> Option<Utf8Bytes>;
-
-    /// A batch was accepted and made these events.
-    fn batch_ack(
-        &self,
-        server_id: &str,
-        key: &BranchKey,
-        incarnation: Incarnation,
-        request_id: Option<&Value>,
-        events: &[Arc<Event>],
-    ) -> Utf8Bytes;
-
-    /// A topic's message.
-    fn topic(&self, frame: &TopicFrame) -> Utf8Bytes;
-
-    /// One frame for each event of a delta, the same for every session of this node. `snapshot`
-    /// goes into those that are to show it; the record into those whose publish asked for it, or
-    /// into all.
-    fn events(
-        &self,
-        server_id: &str,
-        delta: &Delta,
-        snapshot: Option<&ModuleSnapshot>,
-        with_records: bool,
-    ) -> Vec<Bytes>;
-
-    /// A large frame as it is; placeholders stand where its rows are to be written.
+    /// Writes a frame. One that is written empty is not sent: a protocol without a frame for
+    /// something says nothing.
     ///
     /// # Errors
     /// A defect: it cannot be written.
-    fn outline(&self, frame: &LargeFrame) -> Result<Bytes, ApiError>;
+    fn render(&self, frame: &ServerFrame<'_>) -> Result<Bytes, ApiError>;
 }
 
 /// The dialect of a socket.
 pub(crate) fn of_socket() -> &'static dyn Dialect {
-    &original::Original
+    &original::OriginalDialect
+}
+
+/// Which sessions of this node share the frames of a delta.
+pub(crate) fn frame_key(dialect: &dyn Dialect, class: PolicyClass, with_records: bool) -> FrameKey {
+    FrameKey { dialect: dialect.id(), policy_class: class.id(), with_records }
+}
+
+/// The frames of a delta, one for each event; empty where nothing is to be sent.
+pub(crate) fn event_frames(
+    dialect: &dyn Dialect,
+    server_id: &str,
+    delta: &Delta,
+    snapshot: Option<&ModuleSnapshot>,
+    with_record: bool,
+) -> Vec<Bytes> {
+    let frame = |event: &Arc<Event>| {
+        let frame = ServerFrame::Event { server_id, delta, event, snapshot, with_record };
+        // The defect is logged where it is found; the events around it are still sent.
+        dialect.render(&frame).unwrap_or_default()
+    };
+    delta.events.iter().map(frame).collect()
 }

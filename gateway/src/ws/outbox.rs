@@ -80,16 +80,21 @@ impl Outbox {
     /// Adds a protocol ping.
     pub(crate) fn ping(&mut self) {
         if !self.has_work() {
+            // A sink that had nothing to take did not stall: its time begins with this ping.
             self.progressed_at = Instant::now();
         }
+        // Two that wait would say no more than one.
         self.pings = 1;
     }
 
     fn add(&mut self, item: OutboxItem, kind: FrameKind) {
         if !self.has_work() {
+            // As for a ping: the time before the first frame is not the client's.
             self.progressed_at = Instant::now();
         }
         if kind == FrameKind::Snapshot {
+            // Not counted by its bytes, which may be more than the bound: `has_snapshot` holds
+            // others back.
             self.snapshots += 1;
         } else if let OutboxItem::Frame(frame) = &item {
             self.bytes += frame.len();
@@ -104,7 +109,7 @@ impl Outbox {
     }
 
     /// Whether more may be asked for.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn accepts_more(&self) -> bool {
         !self.is_full() || mutant::is(Mutant::DropEventWhenQueueFull)
     }
 
@@ -140,6 +145,7 @@ impl Outbox {
     {
         let mut pieces = 0;
         while self.pings > 0 || !self.frames.is_empty() {
+            // Asked before a frame leaves the queue: one that was taken and not sent would be lost.
             ready!(sink.as_mut().poll_ready(context)).map_err(WriteError::Sink)?;
             // Writing a piece takes a while: others of this thread have their turn in between.
             if pieces == PIECES_A_TURN {
@@ -152,6 +158,7 @@ impl Outbox {
             sink.as_mut().start_send(frame).map_err(WriteError::Sink)?;
             (self.unflushed, self.in_sink, self.progressed_at) = (true, size, Instant::now());
         }
+        // Until the flush is through the client may still be too slow to take what the sink holds.
         ready!(sink.poll_flush(context)).map_err(WriteError::Sink)?;
         (self.unflushed, self.in_sink, self.progressed_at) = (false, 0, Instant::now());
         Poll::Ready(Ok(()))
@@ -243,13 +250,13 @@ mod tests {
     fn what_the_sink_does_not_take_stays_and_keeps_its_order() {
         let mut outbox = Outbox::new(3, 100);
         for frame in ["a", "b", "c"] {
-            assert!(outbox.has_room());
+            assert!(outbox.accepts_more());
             outbox.push(frame.into(), FrameKind::Event);
         }
-        assert!(!outbox.has_room());
+        assert!(!outbox.accepts_more());
         let mut sink = Narrow { takes: 2, taken: Vec::new() };
         assert!(write(&mut outbox, &mut sink).is_pending());
-        assert!(outbox.has_room() && outbox.has_work());
+        assert!(outbox.accepts_more() && outbox.has_work());
         sink.takes = 5;
         assert!(write(&mut outbox, &mut sink).is_ready());
         assert_eq!(sink.taken, ["a", "b", "c"]);
@@ -260,9 +267,9 @@ mod tests {
     fn bytes_bound_it_too_but_a_snapshot_counts_apart() {
         let mut outbox = Outbox::new(100, 10);
         outbox.push("a snapshot of twenty..".into(), FrameKind::Snapshot);
-        assert!(outbox.has_room() && outbox.has_snapshot());
+        assert!(outbox.accepts_more() && outbox.has_snapshot());
         outbox.push("ten bytes!".into(), FrameKind::Event);
-        assert!(!outbox.has_room());
+        assert!(!outbox.accepts_more());
         outbox.push("".into(), FrameKind::Event);
         assert_eq!(outbox.frames.len(), 2);
     }

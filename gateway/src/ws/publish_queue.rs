@@ -106,6 +106,8 @@ impl PublishQueues {
                 continue;
             }
             if let Some(QueuedPublish { command, pending, bytes }) = queue.queued.pop_front() {
+                // From here on it does not count as waiting: the limits are for what is not
+                // submitted yet.
                 let id = command.id.clone();
                 queue.in_flight = Some(InFlight { id, pending, acknowledged: false });
                 (self.count, self.bytes) = (self.count - 1, self.bytes - bytes);
@@ -143,6 +145,7 @@ impl PublishQueues {
     pub(crate) fn complete(&mut self, key: &BranchKey) -> Option<InFlight> {
         let queue = self.by_module.get_mut(key)?;
         let in_flight = queue.in_flight.take();
+        // An empty queue goes, so that the map alone tells whether everything is decided.
         if queue.queued.is_empty() {
             self.by_module.remove(key);
         }
@@ -162,6 +165,7 @@ impl PublishQueues {
     pub(crate) fn drain(&mut self, key: &BranchKey) -> Vec<QueuedPublish> {
         let Some(queue) = self.by_module.get_mut(key) else { return Vec::new() };
         let queued: Vec<QueuedPublish> = std::mem::take(&mut queue.queued).into();
+        // What was submitted stays in its place: its outcome is still to come.
         if queue.in_flight.is_none() {
             self.by_module.remove(key);
         }

@@ -34,7 +34,9 @@ use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::FrameKind;
 use crate::publish::{request_id, text, user_of};
 use crate::rest::DEFAULT_BRANCH;
-use crate::ws::dialect::{self, Dialect, LargeFrame, LogLevel, Request};
+use crate::scoped_store::PolicyClass;
+use crate::wire::SnapshotReason;
+use crate::ws::dialect::{ClientFrame, ClientRequest, Dialect, LargeFrame, LogLevel, ServerFrame};
 use crate::ws::publish_queue::PublishQueues;
 use crate::ws::subscription::{CallId, FollowFrom, Subscription};
 
@@ -91,6 +93,8 @@ pub(crate) struct Session {
     id: String,
     server_id: Arc<str>,
     dialect: &'static dyn Dialect,
+    /// What of the data its principal sees.
+    policy_class: PolicyClass,
     member: Option<Membership>,
     /// What is followed: the modules of snapshots, those published to, and those topics are fed
     /// from.
@@ -118,14 +122,14 @@ struct Membership {
 
 /// A snapshot that waits for its modules.
 struct PendingSnapshot {
-    reason: &'static str,
+    reason: SnapshotReason,
     request_id: Option<Value>,
     /// Where the client goes on, if it said so.
     resume: Option<Resume>,
 }
 
 impl PendingSnapshot {
-    fn new(reason: &'static str, request_id: Option<Value>) -> Self {
+    fn new(reason: SnapshotReason, request_id: Option<Value>) -> Self {
         Self { reason, request_id, resume: None }
     }
 }
@@ -135,14 +139,16 @@ impl Session {
     pub(crate) fn new(
         id: String,
         server_id: Arc<str>,
+        dialect: &'static dyn Dialect,
+        policy_class: PolicyClass,
         at: Timestamp,
     ) -> (Self, Vec<SessionAction>) {
-        let dialect = dialect::of_socket();
-        let greeting = control(dialect.hello(&server_id, at));
+        let hello = written(dialect, &ServerFrame::Hello { server_id: &server_id, at });
         let session = Self {
             id,
             server_id,
             dialect,
+            policy_class,
             member: None,
             subscriptions: BTreeMap::new(),
             pending_snapshot: None,
@@ -154,7 +160,7 @@ impl Session {
             calls: 0,
             unnamed_commands: 0,
         };
-        (session, vec![greeting])
+        (session, vec![hello])
     }
 
     /// Whether the client should not be read now: what it asked first is not there yet, or it has
@@ -193,53 +199,51 @@ impl Session {
         message: &[u8],
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
-        let frame = match Value::from_json(message) {
-            Ok(Value::Object(frame)) => frame,
-            Ok(_) => return vec![self.not_a_frame(message, cx.now)],
-            Err(error) => return self.unreadable(message, error, cx.now),
+        let frame = match self.dialect.parse(message) {
+            Ok(frame) => frame,
+            Err(unreadable) => return self.unreadable(message, *unreadable, cx.now),
         };
         if let Some(key) = self.unknown_module(&frame, cx) {
-            // Only the cluster may deny it: it may have been made at another node a moment ago.
-            let (pending_read, mut actions) =
-                (PendingRead::Frame(Box::new(frame), message.len()), Vec::new());
+            // Only the cluster may deny it: it may have been made at another node just now.
+            let (pending_read, mut actions) = (PendingRead::Frame(Box::new(frame)), Vec::new());
             self.read_for(pending_read, key, Read::Head, ReadLevel::Stale, &mut actions);
             return actions;
         }
-        self.on_frame(frame, message.len(), cx)
+        self.on_frame(frame, cx)
     }
 
     /// The module a frame works on, if it is not known here.
-    fn unknown_module(&self, frame: &Object, cx: SessionContext<'_>) -> Option<BranchKey> {
-        let request = self.dialect.request(frame.get("type").and_then(Value::as_str)?)?;
-        let is_about_a_module =
-            matches!(request, Request::Publish | Request::Batch | Request::Query);
+    fn unknown_module(&self, frame: &ClientFrame, cx: SessionContext<'_>) -> Option<BranchKey> {
+        let is_about_a_module = matches!(
+            frame.request,
+            ClientRequest::Publish | ClientRequest::Batch | ClientRequest::Query
+        );
         let member = self.member.as_ref().filter(|_| is_about_a_module)?;
-        let module = ModuleId::parse(&text(frame, &["moduleId", "module"])?).ok()?;
+        let module = ModuleId::parse(&text(&frame.members, &["moduleId", "module"])?).ok()?;
         let is_known = cx.catalogue.module(&module).is_some();
         (!is_known).then(|| BranchKey::new(member.branch.clone(), module))
     }
 
-    /// A frame of so many bytes.
+    /// A frame whose module, if it names one, is known here or was asked for.
     pub(super) fn on_frame(
         &mut self,
-        frame: Object,
-        bytes: usize,
+        frame: ClientFrame,
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
-        let request = frame.get("type").and_then(Value::as_str);
-        match request.and_then(|name| self.dialect.request(name)) {
-            Some(Request::Hello) => self.hello(&frame, cx),
-            Some(Request::Publish) => self.publish(frame, bytes, cx),
-            Some(Request::Batch) => self.batch(frame, bytes, cx),
-            Some(Request::Query) => self.query(&frame, cx),
-            Some(Request::Snapshot(reason)) => self.snapshot(reason, &frame, cx),
-            Some(Request::Subscribe) => self.subscribe(&frame, cx),
-            Some(Request::Unsubscribe) => self.unsubscribe(&frame),
-            Some(Request::Post) => self.post(frame, bytes, cx),
-            Some(Request::Ping) => vec![control(self.dialect.pong())],
-            Some(Request::Pong) => Vec::new(),
-            Some(Request::Auth) => vec![control(self.dialect.auth_ack())],
-            None => self.unknown(&frame, cx.now),
+        let ClientFrame { request, members, bytes } = frame;
+        match request {
+            ClientRequest::Hello => self.hello(&members, cx),
+            ClientRequest::Publish => self.publish(members, bytes, cx),
+            ClientRequest::Batch => self.batch(members, bytes, cx),
+            ClientRequest::Query => self.query(&members, cx),
+            ClientRequest::Snapshot(reason) => self.snapshot(reason, &members, cx),
+            ClientRequest::Subscribe => self.subscribe(&members, cx),
+            ClientRequest::Unsubscribe => self.unsubscribe(&members),
+            ClientRequest::Post => self.post(members, bytes, cx),
+            ClientRequest::Ping => vec![self.send(&ServerFrame::Pong)],
+            ClientRequest::Pong => Vec::new(),
+            ClientRequest::Auth => vec![self.send(&ServerFrame::AuthAck)],
+            ClientRequest::Unknown(named) => self.unknown(&members, named.as_ref(), cx.now),
         }
     }
 
@@ -249,7 +253,7 @@ impl Session {
             Ok(branch) => branch,
             Err(error) => return self.failed(request_id.as_ref(), &error, cx.now),
         };
-        if !cx.catalogue.knows_branch(&branch) {
+        if !cx.catalogue.allows_branch(&branch) {
             // Only the cluster may deny it: the read asks what has been agreed on since.
             let module = cx.catalogue.modules.first().map(|module| module.id.clone());
             let module = module.or_else(|| ModuleId::parse("pos").ok());
@@ -280,6 +284,8 @@ impl Session {
             .chain(lang.clone().map(|lang| ("lang", lang)))
             .collect::<Object>();
         let mut actions = Vec::new();
+        // What was followed for the branch before is let go of first, also where it is this one:
+        // the client begins anew.
         self.leave(&branch, &mut actions);
         actions.push(self.log(LogLevel::Info, "Client registered", &context, cx.now));
 
@@ -302,17 +308,20 @@ impl Session {
         let records = records.as_bool() == Some(true);
         self.member =
             Some(Membership { branch, lang, user: user_of(frame, None), client, records });
+        // The snapshot shows the flags of now; only what changes after it is told.
         self.remember_flags(cx);
-        let pending_snapshot = PendingSnapshot::new("initial-sync", request_id);
+        let pending_snapshot = PendingSnapshot::new(SnapshotReason::Hello, request_id);
         let pending_snapshot = PendingSnapshot { resume: resume::read(frame), ..pending_snapshot };
         self.begin_snapshot(pending_snapshot, ReadLevel::Linearizable, cx, &mut actions);
+        // After the snapshot was begun: a topic is fed by the follow of a listed module where there
+        // is one.
         self.resolve_own_tables(cx, &mut actions);
         actions
     }
 
     fn snapshot(
         &mut self,
-        reason: &'static str,
+        reason: SnapshotReason,
         frame: &Object,
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
@@ -322,7 +331,8 @@ impl Session {
             // The original says nothing here, also in its log.
             let message = "Client requested a snapshot before hello handshake";
             let error = ApiError::new(Problem::HelloRequired, message);
-            return vec![control(self.dialect.error(request_id.as_ref(), &error))];
+            let request_id = request_id.as_ref();
+            return vec![self.send(&ServerFrame::Error { request_id, error: &error })];
         }
         let pending_snapshot = PendingSnapshot::new(reason, request_id);
         self.begin_snapshot(pending_snapshot, ReadLevel::Linearizable, cx, &mut actions);
@@ -345,7 +355,7 @@ impl Session {
         let context = context.chain([("code", error.code().into())]).collect();
         vec![
             self.log(LogLevel::Error, error.message(), &context, at),
-            control(self.dialect.error(request_id, error)),
+            self.send(&ServerFrame::Error { request_id, error }),
         ]
     }
 
@@ -356,7 +366,18 @@ impl Session {
         context: &Object,
         at: Timestamp,
     ) -> SessionAction {
-        control(self.dialect.log(&self.server_id, level, message, context, at))
+        let server_id = &self.server_id;
+        self.send(&ServerFrame::Log { server_id, level, message, context, at })
+    }
+
+    /// Has a frame sent.
+    fn send(&self, frame: &ServerFrame<'_>) -> SessionAction {
+        written(self.dialect, frame)
+    }
+
+    /// Has a frame about a topic refused.
+    fn topic_error(&self, code: &str, message: &str, topic: Option<&str>) -> SessionAction {
+        self.send(&ServerFrame::TopicError { code, message, topic, details: None })
     }
 }
 
@@ -373,6 +394,9 @@ fn named_branch(frame: &Object) -> Result<BranchId, ApiError> {
     BranchId::parse(named).map_err(ApiError::from)
 }
 
-fn control(frame: Utf8Bytes) -> SessionAction {
-    SessionAction::Send(frame, FrameKind::Control)
+/// A frame as this dialect writes it. What cannot be written is empty, and so is not sent; the
+/// defect was logged where it was found.
+fn written(dialect: &dyn Dialect, frame: &ServerFrame<'_>) -> SessionAction {
+    let bytes = dialect.render(frame).unwrap_or_default();
+    SessionAction::Send(Utf8Bytes::try_from(bytes).unwrap_or_default(), frame.kind())
 }

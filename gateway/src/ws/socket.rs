@@ -34,12 +34,12 @@ use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
-use crate::ws::dialect::{Dialect, LargeFrame};
+use crate::wire::SnapshotReason;
+use crate::ws::dialect::{self, Dialect, LargeFrame};
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{Session, SessionAction, SessionContext};
 use crate::ws::source::{StreamItem, deltas, follow, posts};
 use crate::ws::subscription::{CallId, FollowStart, LogEnd};
-use crate::ws::topic;
 
 /// A connection that has become a WebSocket.
 pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
@@ -71,7 +71,8 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     let counted = App::clone(&app);
     let (mut sink, mut stream) = socket.split();
     let store = app.store(&principal);
-    let session = Session::new(id.clone(), Arc::clone(&app.server_id), now());
+    let (server_id, class) = (Arc::clone(&app.server_id), store.policy_class());
+    let session = Session::new(id.clone(), server_id, dialect::of_socket(), class, now());
     let mut task = SocketTask::new(app, store, session, intake, spread);
     let end = task.serve(&mut sink, &mut stream).await;
     // Its follows end now, and not only when the client has taken the goodbye.
@@ -130,7 +131,7 @@ impl SocketTask {
     fn new(
         app: App,
         store: ScopedStore,
-        (session, greeting): (Session, Vec<SessionAction>),
+        (session, hello): (Session, Vec<SessionAction>),
         intake: Intake,
         spread: f64,
     ) -> Self {
@@ -143,7 +144,7 @@ impl SocketTask {
             store,
             session,
             intake,
-            actions: greeting.into(),
+            actions: hello.into(),
             rendering: None,
             calls: FuturesUnordered::new(),
             unopened: HashMap::new(),
@@ -164,6 +165,7 @@ impl SocketTask {
         stream: &mut SplitStream<WebSocket>,
     ) -> CloseReason {
         loop {
+            // First what the session wants done: whether more may be read depends on it.
             self.run_actions();
             if self.session.is_idle() {
                 self.intake.decided();
@@ -213,14 +215,14 @@ impl SocketTask {
     fn may_read(&self) -> bool {
         let busy = self.session.is_busy() || self.intake.is_deciding();
         let ready = self.rendering.is_none() && !busy;
-        ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
+        ready && self.outbox.accepts_more() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
     /// Whether the streams may give more.
     fn may_pull(&self) -> bool {
         // A topic may show a state with each word: the next is not made before one is taken.
         let ready = self.rendering.is_none() && !self.session.is_holding();
-        ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
+        ready && self.outbox.accepts_more() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
     fn is_leaving(&self) -> bool {
@@ -292,7 +294,8 @@ impl SocketTask {
     fn on_frame(&mut self, message: &[u8]) -> Option<CloseReason> {
         // Whatever its size: what the intake lent for a large message is given back by it.
         self.intake.delivered();
-        if message.len() > MESSAGE_BYTES_MAX && !topic::brings_snapshot(message) {
+        let is_large = message.len() > MESSAGE_BYTES_MAX;
+        if is_large && !self.session.dialect().brings_snapshot(message) {
             return Some(CloseReason::TooLarge);
         }
         self.with_session(|session, cx| session.on_message(message, cx));
@@ -315,6 +318,8 @@ impl SocketTask {
 
     fn on_started(&mut self, call: CallId, result: Result<(Follow, Option<LogEnd>), RouteError>) {
         let result = result.map(|(follow, log)| {
+            // Not pulled before the session opens it: its events come after the snapshot they
+            // follow.
             self.unopened.insert(call, follow.stream);
             FollowStart { snapshot: follow.snapshot, log }
         });
@@ -323,6 +328,7 @@ impl SocketTask {
 
     fn on_topic_subscribed(&mut self, call: CallId, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
+            // Pulled at once: no post has to wait for a snapshot.
             self.add_stream(call, posts(call, listening.posts).boxed());
             listening.last
         });
@@ -343,7 +349,7 @@ impl SocketTask {
         while self.rendering.is_none() {
             let Some(action) = self.actions.pop_front() else { return };
             match action {
-                SessionAction::Send(frame, channel) => self.outbox.push(frame, channel),
+                SessionAction::Send(frame, kind) => self.outbox.push(frame, kind),
                 SessionAction::Write(frame) => self.rendering = Some(self.render(frame)),
                 SessionAction::Follow { call, key, from, wait } => {
                     let store = self.store.clone();
@@ -391,18 +397,20 @@ impl SocketTask {
     }
 
     fn render(&self, frame: LargeFrame) -> BoxFuture<'static, Rendered> {
-        if matches!(&frame, LargeFrame::Snapshot(snapshot) if snapshot.reason == "resync") {
+        if let LargeFrame::Snapshot(snapshot) = &frame
+            && snapshot.reason == SnapshotReason::Resync
+        {
             self.app.counters.resyncs.increment(1);
         }
         let app = App::clone(&self.app);
         let dialect = self.session.dialect();
         Box::pin(async move {
-            let (rows, channel) = (frame.rows(), frame.channel());
+            let (rows, kind) = (frame.rows(), frame.as_frame().kind());
             let request_id = frame.request_id().cloned();
             let max = app.limits.snapshot_bytes_max;
             let written =
                 render::written(&app.renders, rows, max, move || frame.pieces(dialect)).await;
-            written.map(|written| (written, channel)).map_err(|error| (request_id, error))
+            written.map(|written| (written, kind)).map_err(|error| (request_id, error))
         })
     }
 
@@ -410,10 +418,10 @@ impl SocketTask {
         self.rendering = None;
         match rendered {
             Ok((RenderedJson::Pieces(pieces, _), _)) => self.outbox.push_pieces(pieces),
-            Ok((RenderedJson::Whole(text), channel)) => {
+            Ok((RenderedJson::Whole(text), kind)) => {
                 // JSON is text: the writer gives nothing else.
                 let text = Utf8Bytes::try_from(text).unwrap_or_default();
-                self.outbox.push(text, channel);
+                self.outbox.push(text, kind);
             }
             Err((request_id, error)) => {
                 // What is said of it comes where it would have been: before all that waited for it.
@@ -442,6 +450,7 @@ impl SocketTask {
     }
 
     fn add_stream(&mut self, call: CallId, items: BoxStream<'static, (CallId, StreamItem)>) {
+        // Abortable, as nothing can be taken out of the selected streams again.
         let (items, handle) = stream::abortable(items);
         self.abort_handles.insert(call, handle);
         self.streams.push(items.boxed());
@@ -455,14 +464,6 @@ impl LargeFrame {
             Self::Snapshot(frame) => frame.rows(),
             Self::Rows(frame) => frame.rows.len() as u64,
             Self::Topic(frame) => frame.rows(),
-        }
-    }
-
-    fn channel(&self) -> FrameKind {
-        match self {
-            Self::Snapshot(_) => FrameKind::Snapshot,
-            Self::Topic(frame) if frame.snapshot.is_some() => FrameKind::Snapshot,
-            Self::Rows(_) | Self::Topic(_) => FrameKind::Control,
         }
     }
 
@@ -496,7 +497,7 @@ impl LargeFrame {
                 RowLists::Rows(rows)
             }
         };
-        Pieces::new(&dialect.outline(&self)?, &mark, lists)
+        Pieces::new(&dialect.render(&self.as_frame())?, &mark, lists)
     }
 }
 

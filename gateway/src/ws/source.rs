@@ -13,9 +13,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::app::App;
 use crate::limits::EVENT_FRAME_BYTES_MAX;
-use crate::scoped_store::{PolicyClass, ScopedStore, unexpected_answer};
-use crate::wire::frame_key;
-use crate::ws::dialect::Dialect;
+use crate::scoped_store::{ScopedStore, unexpected_answer};
+use crate::ws::dialect::{Dialect, event_frames, frame_key};
 use crate::ws::subscription::{CallId, FollowFrom, LogEnd};
 
 /// What a stream gives.
@@ -68,6 +67,8 @@ pub(crate) async fn follow(
         FollowFrom::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
         FollowFrom::Tail => Read::Head,
     };
+    // Linearizable: a replica that lags would call a good cursor one ahead of the log. And before
+    // the follow begins: what is added meanwhile comes by the stream.
     let answer = store.read(key.clone(), read, ReadLevel::Linearizable).await?;
     let log = if let Answer::Events(found) = &answer {
         LogEnd {
@@ -116,7 +117,7 @@ fn fitting_frames(
     snapshot: Option<&ModuleSnapshot>,
     with_records: bool,
 ) -> Vec<Bytes> {
-    let frames = |snapshot| dialect.events(&app.server_id, delta, snapshot, with_records);
+    let frames = |snapshot| event_frames(dialect, &app.server_id, delta, snapshot, with_records);
     let whole = frames(snapshot);
     match whole.iter().any(|frame| frame.len() > EVENT_FRAME_BYTES_MAX) {
         true if snapshot.is_some() => frames(None),
@@ -131,9 +132,8 @@ async fn render_frames(
     dialect: &dyn Dialect,
     shared: &SharedDelta,
 ) {
-    // The frames of a delta are shared by all principals that see the same of it. With a second
-    // class this does not compile, and they must be kept by class.
-    let PolicyClass::Everyone = store.policy_class();
+    // The frames of a delta are shared by all who speak this dialect and see the same of it.
+    let key = |with_records| frame_key(dialect, store.policy_class(), with_records);
     let delta = &shared.delta;
     let begins = |event: &Event| match &event.change {
         EventChange::Module(change) => change.operation == BulkOperation::Reset,
@@ -147,19 +147,19 @@ async fn render_frames(
     {
         // One session after the other, so that what the first one reads is enough for all.
         turn = app.event_snapshot_permit.acquire().await.ok();
-        if app.is_first_to_read_snapshot_for(&delta.key, last) {
+        if app.is_first_to_read_snapshot_for(&delta.key, last, key(false)) {
             let level = ReadLevel::Session(last);
             snapshot = store.snapshot(delta.key.clone(), level).await.ok();
         }
     }
     let mut first = false;
-    shared.frames(frame_key(false), |delta| {
+    shared.frames(key(false), |delta| {
         first = true;
         fitting_frames(app, dialect, delta, snapshot.as_deref(), false)
     });
     if snapshot.is_some() {
         // Only here is it known; without one, those who ask for records write their own.
-        shared.frames(frame_key(true), |delta| {
+        shared.frames(key(true), |delta| {
             fitting_frames(app, dialect, delta, snapshot.as_deref(), true)
         });
     }

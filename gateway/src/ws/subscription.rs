@@ -99,6 +99,21 @@ enum State {
     Live,
 }
 
+/// Why a module cannot go on after the cursor its client came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResyncReason {
+    /// The cursor is of another incarnation of the log.
+    OtherIncarnation,
+    /// The log does not reach so far.
+    Ahead,
+    /// The log no longer has the events after it.
+    TooOld,
+    /// It is no cursor.
+    InvalidCursor,
+    /// The branch does not have the module.
+    NotInBranch,
+}
+
 /// What follows from a follow's answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -109,7 +124,7 @@ pub(crate) enum Start {
     /// It waits for the other modules.
     Resumed,
     /// It cannot go on after the client's cursor, for this reason: follow anew with a snapshot.
-    Broken(&'static str),
+    Broken(ResyncReason),
 }
 
 /// How a module that is followed comes into the next snapshot.
@@ -406,14 +421,14 @@ impl Subscription {
 }
 
 /// Why a log does not go on from a cursor, if it does not.
-fn broken_by(from: Cursor, log: LogEnd) -> Option<&'static str> {
+fn broken_by(from: Cursor, log: LogEnd) -> Option<ResyncReason> {
     if from.incarnation != log.incarnation {
-        return Some("other-epoch");
+        return Some(ResyncReason::OtherIncarnation);
     }
     if from.offset > log.last {
-        return Some("ahead");
+        return Some(ResyncReason::Ahead);
     }
-    (!log.is_retained).then_some("too-old")
+    (!log.is_retained).then_some(ResyncReason::TooOld)
 }
 
 /// How long to wait before the next try.

@@ -7,11 +7,7 @@
 //! exists; what clients may say under a name is decided by all its readings, so that it does not
 //! depend on what exists where and when.
 
-use std::borrow::Cow;
-
 use model::{BranchId, BranchKey, Catalogue, ModuleId};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 /// Where a topic's words come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,30 +192,6 @@ pub(crate) fn sync_topics(key: &BranchKey) -> Vec<String> {
 /// The topic of a branch's channel.
 pub(crate) fn channel_topic(branch: &BranchId, channel: Channel) -> String {
     format!("{branch}:{}", channel.name())
-}
-
-/// Whether a message is a post with a snapshot under a sync topic. It is only skimmed: nothing of
-/// it is kept.
-pub(crate) fn brings_snapshot(message: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Frame<'a> {
-        #[serde(borrow)]
-        r#type: Cow<'a, str>,
-        #[serde(borrow)]
-        topic: Cow<'a, str>,
-        data: Data,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        snapshot: Option<IgnoredAny>,
-    }
-    serde_json::from_slice::<Frame<'_>>(message).is_ok_and(|frame| {
-        frame.r#type == "publish"
-            && frame.data.snapshot.is_some()
-            && TopicSource::readings(&frame.topic)
-                .iter()
-                .any(|topic| matches!(topic, TopicSource::Sync(_)))
-    })
 }
 
 #[cfg(test)]

@@ -97,8 +97,8 @@ pub(crate) struct Orders {
     pub(crate) refuse_follow: Mutex<Vec<RouteError>>,
     /// Why the node is not ready.
     pub(crate) not_ready: Mutex<Option<actors::NotReady>>,
-    /// The node has not heard of anything yet.
-    pub(crate) knows_nothing: AtomicBool,
+    /// The node has no catalogue yet.
+    pub(crate) has_no_catalogue: AtomicBool,
     /// The catalogue as it is at other nodes.
     pub(crate) late_catalogue: Mutex<Option<Arc<Catalogue>>>,
     /// Reads run into a defect.
@@ -369,7 +369,7 @@ impl Fake {
         if let Some(branch) = state.partition.branch(key) {
             return Ok(branch.clone());
         }
-        if !self.catalogue().knows_branch(&key.branch) {
+        if !self.catalogue().allows_branch(&key.branch) {
             return Err(RouteError::UnknownBranch(key.branch.to_string()));
         }
         let definition = self.catalogue().definition(key);
@@ -414,7 +414,7 @@ impl Store for Fake {
             if let Some(refused) = this.orders().refuse_submit.lock().clone() {
                 return Err(refused);
             }
-            if !this.catalogue().knows_branch(&command.key.branch) {
+            if !this.catalogue().allows_branch(&command.key.branch) {
                 return Err(RouteError::UnknownBranch(command.key.branch.to_string()));
             }
             if this.catalogue().module(&command.key.module).is_none() {
@@ -479,7 +479,7 @@ impl Store for Fake {
     }
 
     fn is_initialized(&self) -> bool {
-        !self.orders().knows_nothing.load(Ordering::SeqCst)
+        !self.orders().has_no_catalogue.load(Ordering::SeqCst)
     }
 
     fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>> {

@@ -193,8 +193,8 @@ async fn a_query_finds_a_record_by_the_text_of_its_key() {
                 r#"{{"type":"client:query","moduleId":"pos","table":"thing","queryType":"get","id":"{id}"}}"#
             ))
             .await;
-        let told = socket.expect("server:query:result").await;
-        let result = told.get("result").unwrap();
+        let answer = socket.expect("server:query:result").await;
+        let result = answer.get("result").unwrap();
         assert_eq!(result.get("n").unwrap_or(&Value::Null).to_json(), found, "{id}");
     }
 }

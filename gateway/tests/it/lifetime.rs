@@ -175,3 +175,19 @@ async fn a_slow_request_head_ends_its_own_connection_only() {
     till.say(r#"{"type":"ping"}"#).await;
     till.expect("pong").await;
 }
+
+#[tokio::test]
+async fn a_connection_ends_whatever_it_leaves_unsaid() {
+    let short = Duration::from_millis(200);
+    let served = Served::new(|config| config.limits.header_read_max = short).await;
+    // Nothing; the beginning of HTTP/2; all of it and no request.
+    for said in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut slow = tokio::net::TcpStream::connect(served.address).await.unwrap();
+        slow.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), slow.read_to_end(&mut answer));
+        // The server ends it; a reset counts as well.
+        assert!(ended.await.is_ok(), "{said:?} is still open");
+        assert!(!String::from_utf8_lossy(&answer).contains(" 200 "), "{said:?}");
+    }
+}

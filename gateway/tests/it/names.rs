@@ -88,8 +88,8 @@ async fn every_branch_name_works_in_topics() {
         let record = [("id", id)].into_iter().collect();
         let mutation = model::RecordMutation::new(model::Action::Insert, "tickets", record);
         served.fake.write(name, "pos", mutation);
-        let told = board.expect("publish").await;
-        assert_eq!(at(&told, &["data", "snapshot", "branchId"]).as_str(), Some(name));
+        let frame = board.expect("publish").await;
+        assert_eq!(at(&frame, &["data", "snapshot", "branchId"]).as_str(), Some(name));
     }
 }
 

@@ -41,8 +41,8 @@ async fn the_document_has_every_route_and_no_other() {
             let answer = rest.send(&method.to_uppercase(), &filled(path), "{}", &[]).await;
             let error = answer.body.get("error").and_then(model::Value::as_str).unwrap_or("");
             let is_routed = !matches!(error, "not-found" | "method-not-allowed");
-            let is_told = item.get(method).is_some();
-            assert_eq!(is_routed, is_told, "{method} {path}: {} {error}", answer.status);
+            let is_described = item.get(method).is_some();
+            assert_eq!(is_routed, is_described, "{method} {path}: {} {error}", answer.status);
         }
     }
 }

@@ -42,7 +42,7 @@ async fn ready_is_no_while_a_leader_is_missing_or_the_node_drains() {
 #[tokio::test]
 async fn a_node_without_a_catalogue_denies_nothing() {
     let rest = Rest::new();
-    rest.fake.orders().knows_nothing.store(true, Ordering::SeqCst);
+    rest.fake.orders().has_no_catalogue.store(true, Ordering::SeqCst);
     for path in [M, "/api/branches", "/api/sync/dar/pos", "/api/branches/no/modules/such"] {
         let refused = rest.get(path).await;
         assert_eq!(refused.code(), (503, "not-ready"), "{path}");

@@ -23,7 +23,7 @@ async fn resume(socket: &mut Socket, branch: &str, cursors: &str) {
 }
 
 #[tokio::test]
-async fn a_till_that_comes_back_to_another_node_gets_what_it_missed_and_nothing_else() {
+async fn a_till_gets_exactly_what_it_missed_at_another_node() {
     let fake = Fake::new();
     let first = Served::before(fake.clone(), |_| {}).await;
     let second = Served::before(fake.clone(), |config| config.server_id = "ws-n2".into()).await;
@@ -116,7 +116,7 @@ async fn who_leaves_and_comes_back_under_load_sees_every_event_once() {
 }
 
 #[tokio::test]
-async fn a_module_that_is_changed_as_a_whole_is_told_and_shown_anew_to_everybody() {
+async fn a_bulk_operation_is_followed_by_a_snapshot_for_everybody() {
     let served = Served::new(|_| {}).await;
     let (mut till, mut kitchen) = (served.enter("two").await, served.enter("two").await);
     let details = r#"{"tables":[],"totalRemoved":0,"meta":{"reason":"r"}}"#;
@@ -135,8 +135,8 @@ async fn a_module_that_is_changed_as_a_whole_is_told_and_shown_anew_to_everybody
             if let Some(action) = action {
                 let event = socket.expect("server:event").await;
                 assert_eq!(at(&event, &["action"]).as_str(), Some(action));
-                let told_by = at(&event, &["meta"]).get("serverId").and_then(Value::as_str);
-                assert_eq!(told_by, (operation != BulkOperation::Restore).then_some("ws-n1"));
+                let server_id = at(&event, &["meta"]).get("serverId").and_then(Value::as_str);
+                assert_eq!(server_id, (operation != BulkOperation::Restore).then_some("ws-n1"));
                 assert!(event.get("table").is_none());
                 assert_eq!(event.get("snapshot").is_some(), operation == BulkOperation::Reset);
                 assert_eq!(sequence(&event), offset);

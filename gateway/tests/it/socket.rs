@@ -25,7 +25,7 @@ fn text<'a>(frame: &'a Value, path: &[&str]) -> &'a str {
 }
 
 #[tokio::test]
-async fn any_path_becomes_a_socket_and_the_hello_brings_the_whole_branch() {
+async fn any_path_becomes_a_socket_whose_hello_brings_the_branch() {
     let served = Served::new(|_| {}).await;
     for path in ["/ws", "/", "/any/path?x=1", "/api/branches"] {
         served.open(path).await;
@@ -52,7 +52,7 @@ async fn any_path_becomes_a_socket_and_the_hello_brings_the_whole_branch() {
 }
 
 #[tokio::test]
-async fn a_publish_is_acknowledged_to_its_sender_and_told_to_all_of_the_branch() {
+async fn a_publish_is_acknowledged_and_sent_to_all_of_the_branch() {
     let served = Served::new(|_| {}).await;
     let (mut till, mut kitchen) = (served.enter("dar").await, served.enter("dar").await);
     let mut other = served.enter("two").await;
@@ -99,7 +99,7 @@ async fn a_record_is_shown_only_where_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn every_verb_is_acknowledged_with_what_it_did() {
+async fn every_mutation_is_acknowledged_with_what_it_did() {
     let served = Served::new(|_| {}).await;
     let mut till = served.enter("dar").await;
     for (n, (action, did)) in [
@@ -152,7 +152,7 @@ async fn pipelined_publishes_come_back_in_order_without_a_gap() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_known_before_its_outcome_is_acknowledged_once() {
+async fn an_event_that_precedes_its_outcome_is_acknowledged_once() {
     let served = Served::new(|_| {}).await;
     let (mut till, mut kitchen) = (served.enter("dar").await, served.enter("dar").await);
     served.fake.orders().hold_outcomes.store(true, Ordering::SeqCst);
@@ -165,7 +165,7 @@ async fn an_event_that_is_known_before_its_outcome_is_acknowledged_once() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_of_a_named_client_is_answered_again_and_done_once() {
+async fn a_repeated_request_is_answered_again_and_done_once() {
     let served = Served::new(|_| {}).await;
     let hello = r#"{"type":"client:hello","branchId":"dar","clientId":"till-7"}"#;
     let mut first = String::new();
@@ -270,7 +270,7 @@ async fn a_version_conflict_over_a_socket_says_what_is() {
 }
 
 #[tokio::test]
-async fn a_snapshot_asked_for_holds_what_was_told_and_the_events_go_on() {
+async fn a_snapshot_asked_for_holds_all_events_before_it() {
     let served = Served::new(|_| {}).await;
     let mut till = served.enter("dar").await;
     for (n, (ask, reason)) in
@@ -395,7 +395,7 @@ async fn a_hello_to_an_unknown_branch_is_refused_and_the_socket_stays() {
 }
 
 #[tokio::test]
-async fn a_module_made_at_another_node_a_moment_ago_is_not_denied_to_a_socket() {
+async fn a_module_made_at_another_node_is_not_denied_to_a_socket() {
     let served = Served::new(|_| {}).await;
     let mut till = served.enter("dar").await;
     served.fake.fall_behind();

@@ -103,8 +103,8 @@ async fn a_sockets_filter_is_read_as_its_fields_type() {
                 r#"{{"type":"client:query","moduleId":"pos","table":"thing","filter":{filter}}}"#
             ))
             .await;
-        let told = socket.expect("server:query:result").await;
-        assert_eq!(at(&told, &["result"]).as_array().unwrap().len(), 1, "{filter}");
+        let frame = socket.expect("server:query:result").await;
+        assert_eq!(at(&frame, &["result"]).as_array().unwrap().len(), 1, "{filter}");
     }
 }
 

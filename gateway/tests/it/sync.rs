@@ -120,8 +120,8 @@ async fn a_delta_has_the_rows_after_each_cursor() {
     let all = rest.post("/api/pos-sync/dar/delta", "").await;
     assert_eq!(at(&all.body, &["deltas"]).as_object().unwrap().len(), 7, "every table");
     let documented = rest.post(DELTA, r#"{"tables":{"tickets":{"lastId":"b"},"thing":{}}}"#).await;
-    let told = at(&documented.body, &["deltas"]).as_object().unwrap().len();
-    assert_eq!(told, 7, "as ever, it chooses no tables");
+    let shown = at(&documented.body, &["deltas"]).as_object().unwrap().len();
+    assert_eq!(shown, 7, "as ever, it chooses no tables");
     assert_eq!(at(&documented.body, &["deltas", "tickets"]).as_array().unwrap().len(), 1);
     let composite = "/api/branches/dar/modules/pos/tables/thing";
     rest.post(composite, r#"{"a":"x","b":2}"#).await;
@@ -180,10 +180,10 @@ async fn a_client_far_behind_comes_to_the_end_step_by_step() {
         let record = [("id", n.to_string())].into_iter().collect();
         rest.fake.write("dar", "pos", RecordMutation::new(Action::Insert, "tickets", record));
     }
-    for (after, told, reached, more) in [(0, 1_000, 1_000, "true"), (1_000, 3, 1_003, "false")] {
+    for (after, shown, reached, more) in [(0, 1_000, 1_000, "true"), (1_000, 3, 1_003, "false")] {
         let body = format!(r#"{{"resume":{{"epoch":1,"sequence":{after}}}}}"#);
         let step = rest.post(DELTA, &body).await;
-        assert_eq!(at(&step.body, &["events"]).as_array().unwrap().len(), told);
+        assert_eq!(at(&step.body, &["events"]).as_array().unwrap().len(), shown);
         assert_eq!(at(&step.body, &["cursor", "sequence"]).as_u64(), Some(reached));
         assert_eq!(json(&step, &["more"]), more);
     }

@@ -143,8 +143,8 @@ async fn a_word_under_a_sync_topic_with_an_absurd_version_is_refused() {
             "snapshot":{"version":9007199254740991,"tables":{"tickets":[]}}}}"#,
         )
         .await;
-    let told = socket.expect("error").await;
-    assert_eq!(at(&told, &["code"]).as_str(), Some("invalid-body"), "{told:?}");
+    let frame = socket.expect("error").await;
+    assert_eq!(at(&frame, &["code"]).as_str(), Some("invalid-body"), "{frame:?}");
 }
 
 #[tokio::test]

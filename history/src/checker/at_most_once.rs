@@ -31,7 +31,7 @@ fn violation(index: &HistoryIndex<'_>, op: &Operation) -> Option<String> {
     if actual != 0 && actual < expected {
         return Some(format!("{actual} of its {expected} events: {cursors:?}"));
     }
-    let is_next = |pair: &[crate::Cursor]| {
+    let is_next = |pair: &[crate::LogPosition]| {
         pair[0].epoch == pair[1].epoch && pair[0].sequence + 1 == pair[1].sequence
     };
     (!cursors.windows(2).all(is_next))

@@ -11,14 +11,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::history_index::{HistoryIndex, describe};
 use super::timeline::Timeline;
 use super::{Verdict, fields};
-use crate::{BranchKey, Completion, History, Invocation, LogEvent, Operation, ReturnValue};
+use crate::{BranchModule, Completion, History, Invocation, LogEvent, Operation, ReturnValue};
 
 /// Checks `bank`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Money moves between accounts and is never made or lost.";
     let mut verdict = Verdict::new("bank", promise);
     let index = HistoryIndex::new(history);
-    let mut reads_by_branch: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
+    let mut reads_by_branch: BTreeMap<&BranchModule, Vec<&Operation>> = BTreeMap::new();
     for op in &history.operations {
         match op.invocation {
             // A branch with transfers is checked also if no read of it completed.
@@ -67,7 +67,7 @@ struct BankState {
 fn replay_transfers<'a>(
     verdict: &mut Verdict,
     index: &HistoryIndex<'_>,
-    branch_key: &BranchKey,
+    branch_key: &BranchModule,
     log: &'a [LogEvent],
     deposit: i64,
 ) -> Vec<BankState> {

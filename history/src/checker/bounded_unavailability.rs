@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Verdict;
 use super::history_index::format_time;
-use crate::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
+use crate::{BranchModule, DiskStall, Fault, History, MonotonicTime, NodeId};
 
 /// The longest gap while a majority is up, in microseconds.
 pub const GAP_MAX: u64 = 30_000_000;
@@ -165,8 +165,8 @@ struct WriteActivity {
     waiting: Vec<(u64, u64)>,
 }
 
-fn write_activity(history: &History) -> BTreeMap<&BranchKey, WriteActivity> {
-    let mut by_branch: BTreeMap<&BranchKey, WriteActivity> = BTreeMap::new();
+fn write_activity(history: &History) -> BTreeMap<&BranchModule, WriteActivity> {
+    let mut by_branch: BTreeMap<&BranchModule, WriteActivity> = BTreeMap::new();
     for op in history.operations.iter().filter(|op| !op.invocation.is_read()) {
         let activity = by_branch.entry(&op.branch_key).or_default();
         activity.waiting.push((op.invoked.0, op.completed.0));

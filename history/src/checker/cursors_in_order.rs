@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use super::Verdict;
 use super::history_index::describe;
 use super::timeline::{running_maximum, value_before};
-use crate::{BranchKey, History, Operation};
+use crate::{BranchModule, History, Operation};
 
 /// Checks `cursors-in-order`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "What was invoked after another operation completed is not before it in the log.";
     let mut verdict = Verdict::new("cursors-in-order", promise);
-    let mut by_branch: BTreeMap<&BranchKey, Vec<(&Operation, u64)>> = BTreeMap::new();
+    let mut by_branch: BTreeMap<&BranchModule, Vec<(&Operation, u64)>> = BTreeMap::new();
     for op in &history.operations {
         if let Some(cursor) = op.completion.response().and_then(|response| response.cursor) {
             by_branch.entry(&op.branch_key).or_default().push((op, cursor.sequence));

@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Verdict;
 use super::history_index::{HistoryIndex, format_time};
-use crate::{BranchKey, Cursor, History, LogEvent, ReceivedMessage, SubscriptionMessage};
+use crate::{BranchModule, History, LogEvent, LogPosition, ReceivedMessage, SubscriptionMessage};
 
 /// Checks `events`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every subscriber receives every event once, in order, across reconnections.";
     let mut verdict = Verdict::new("events", promise);
     let index = HistoryIndex::new(history);
-    let logs: BTreeMap<&BranchKey, LogIndex<'_>> =
+    let logs: BTreeMap<&BranchModule, LogIndex<'_>> =
         index.logs().map(|(branch_key, log)| (branch_key, LogIndex::new(log))).collect();
     let mut subscribers: BTreeMap<u32, SubscriberState<'_>> = BTreeMap::new();
     for received in &history.received {
@@ -50,8 +50,8 @@ pub(super) fn check(history: &History) -> Verdict {
 
 /// A log by cursor: each event with its position in its batch.
 struct LogIndex<'a> {
-    events: HashMap<Cursor, (&'a LogEvent, (u32, u32))>,
-    last: Option<Cursor>,
+    events: HashMap<LogPosition, (&'a LogEvent, (u32, u32))>,
+    last: Option<LogPosition>,
 }
 
 impl<'a> LogIndex<'a> {
@@ -72,10 +72,10 @@ impl<'a> LogIndex<'a> {
 
 /// The state of one subscriber after a message.
 struct SubscriberState<'a> {
-    branch_key: &'a BranchKey,
+    branch_key: &'a BranchModule,
     connection: u32,
     /// The cursor up to which it has received the log.
-    position: Option<Cursor>,
+    position: Option<LogPosition>,
     /// Whether this connection has had a first message.
     has_started: bool,
 }
@@ -124,7 +124,7 @@ impl<'a> SubscriberState<'a> {
                 if !had_started {
                     return Some(format!("{cursor:?} arrived before a snapshot or a resumption"));
                 }
-                let next = previous.map(|it| Cursor { sequence: it.sequence + 1, ..it });
+                let next = previous.map(|it| LogPosition { sequence: it.sequence + 1, ..it });
                 if next != Some(*cursor) {
                     return Some(format!("received {cursor:?} after {previous:?}"));
                 }
@@ -136,8 +136,8 @@ impl<'a> SubscriberState<'a> {
 
 /// What is wrong with a snapshot.
 fn snapshot_violation(
-    previous: Option<Cursor>,
-    cursor: Cursor,
+    previous: Option<LogPosition>,
+    cursor: LogPosition,
     is_resync: bool,
     log_index: Option<&LogIndex<'_>>,
 ) -> Option<String> {
@@ -157,7 +157,7 @@ fn snapshot_violation(
 
 /// What is wrong with an event compared with the log.
 fn event_violation(
-    cursor: Cursor,
+    cursor: LogPosition,
     id: &str,
     op: Option<&str>,
     batch_position: (u32, u32),
@@ -255,19 +255,19 @@ mod tests {
         assert_violation(
             check,
             &history_with(gap),
-            "received Cursor { epoch: 1, sequence: 3 } after",
+            "received LogPosition { epoch: 1, sequence: 3 } after",
         );
         let twice = vec![snapshot(1, 3, false), event(1, 4), event(1, 4)];
         assert_violation(
             check,
             &history_with(twice),
-            "sequence: 4 } after Some(Cursor { epoch: 1, sequence: 4",
+            "sequence: 4 } after Some(LogPosition { epoch: 1, sequence: 4",
         );
         let again = vec![snapshot(1, 4, false), event(1, 4)];
         assert_violation(
             check,
             &history_with(again),
-            "sequence: 4 } after Some(Cursor { epoch: 1, sequence: 4",
+            "sequence: 4 } after Some(LogPosition { epoch: 1, sequence: 4",
         );
         let swapped = vec![snapshot(1, 2, false), event(1, 4), event(1, 3)];
         assert_eq!(check(&history_with(swapped)).violations, 3, "two messages, and the end");

@@ -2,18 +2,19 @@
 
 use crate::checker::Checker;
 use crate::{
-    Attempt, BranchKey, Completion, Cursor, Fault, History, Invocation, LogEvent, MonotonicTime,
-    NodeId, Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, SubscriptionMessage,
+    Attempt, BranchModule, Completion, Fault, History, Invocation, LogEvent, LogPosition,
+    MonotonicTime, NodeId, Operation, ReceivedMessage, ReplicaReading, Response, ReturnValue,
+    SubscriptionMessage,
 };
 
 /// The branch of all examples that name no other.
-pub(super) fn branch_key() -> BranchKey {
-    BranchKey { branch: "b".to_owned(), module: "m".to_owned() }
+pub(super) fn branch_key() -> BranchModule {
+    BranchModule { branch: "b".to_owned(), module: "m".to_owned() }
 }
 
 /// A cursor in the first epoch of a log.
-pub(super) fn cursor_at(sequence: u64) -> Cursor {
-    Cursor { epoch: 1, sequence }
+pub(super) fn cursor_at(sequence: u64) -> LogPosition {
+    LogPosition { epoch: 1, sequence }
 }
 
 /// Acknowledged, as the event with this sequence number.
@@ -143,8 +144,8 @@ pub(super) fn received(connection: u32, message: SubscriptionMessage) -> Receive
 }
 
 /// A replica with an intact chain.
-pub(super) fn replica(node: NodeId, partition: u16, applied: u64, hash: &str) -> ReplicaStatus {
-    ReplicaStatus { node, partition, applied, state_hash: hash.to_owned(), broken_chain: None }
+pub(super) fn replica(node: NodeId, partition: u16, applied: u64, hash: &str) -> ReplicaReading {
+    ReplicaReading { node, partition, applied, state_hash: hash.to_owned(), broken_chain: None }
 }
 
 /// A fault without a minority.

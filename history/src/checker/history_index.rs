@@ -5,19 +5,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{BranchKey, History, LogEvent, MonotonicTime, Operation};
+use crate::{BranchModule, History, LogEvent, MonotonicTime, Operation};
 
 /// The operations and logs of one history.
 pub(super) struct HistoryIndex<'a> {
     operations: HashMap<&'a str, &'a Operation>,
-    logs: BTreeMap<&'a BranchKey, &'a [LogEvent]>,
-    events: HashMap<&'a str, Vec<(&'a BranchKey, &'a LogEvent)>>,
+    logs: BTreeMap<&'a BranchModule, &'a [LogEvent]>,
+    events: HashMap<&'a str, Vec<(&'a BranchModule, &'a LogEvent)>>,
 }
 
 impl<'a> HistoryIndex<'a> {
     /// The index of a history.
     pub(super) fn new(history: &'a History) -> Self {
-        let mut logs: BTreeMap<&BranchKey, &[LogEvent]> = BTreeMap::new();
+        let mut logs: BTreeMap<&BranchModule, &[LogEvent]> = BTreeMap::new();
         for (_, branch_key, log) in &history.logs {
             let longest = logs.entry(branch_key).or_default();
             if log.len() > longest.len() {
@@ -43,17 +43,17 @@ impl<'a> HistoryIndex<'a> {
     }
 
     /// The log of a branch; `None` if none was read.
-    pub(super) fn log(&self, branch_key: &BranchKey) -> Option<&'a [LogEvent]> {
+    pub(super) fn log(&self, branch_key: &BranchModule) -> Option<&'a [LogEvent]> {
         self.logs.get(branch_key).copied()
     }
 
     /// All logs, by branch.
-    pub(super) fn logs(&self) -> impl Iterator<Item = (&'a BranchKey, &'a [LogEvent])> + '_ {
+    pub(super) fn logs(&self) -> impl Iterator<Item = (&'a BranchModule, &'a [LogEvent])> + '_ {
         self.logs.iter().map(|(branch_key, log)| (*branch_key, *log))
     }
 
     /// The events of an operation in all branches.
-    pub(super) fn events_of(&self, op: &str) -> &[(&'a BranchKey, &'a LogEvent)] {
+    pub(super) fn events_of(&self, op: &str) -> &[(&'a BranchModule, &'a LogEvent)] {
         self.events.get(op).map_or(&[], Vec::as_slice)
     }
 

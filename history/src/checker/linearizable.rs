@@ -9,7 +9,7 @@ use super::Verdict;
 use super::history_index::{describe, format_time};
 use super::registers::{RegisterHistory, register_histories};
 use super::wgl::{CONFIGURATIONS_MAX, SearchResult, search};
-use crate::{BranchKey, History};
+use crate::{BranchModule, History};
 
 /// Checks `linearizable`.
 pub(super) fn check(history: &History) -> Verdict {
@@ -32,7 +32,7 @@ pub(super) fn check(history: &History) -> Verdict {
 
 /// The violation that the search finds in one register's history.
 fn search_violation(
-    branch_key: &BranchKey,
+    branch_key: &BranchModule,
     key: &str,
     register: &RegisterHistory<'_>,
 ) -> Option<String> {

@@ -11,7 +11,7 @@ use super::history_index::{HistoryIndex, describe};
 use super::timeline::{Timeline, running_maximum, value_before};
 use super::{Verdict, fields};
 use crate::{
-    BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation, ReturnValue,
+    BranchModule, Completion, History, Invocation, LogEvent, MonotonicTime, Operation, ReturnValue,
 };
 
 /// Checks `lists`.
@@ -19,7 +19,7 @@ pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every read of the lists shows one position of the log, and no stale one.";
     let mut verdict = Verdict::new("lists", promise);
     let index = HistoryIndex::new(history);
-    let mut reads_by_branch: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
+    let mut reads_by_branch: BTreeMap<&BranchModule, Vec<&Operation>> = BTreeMap::new();
     for op in history.operations.iter().filter(|op| op.invocation == Invocation::ReadLists) {
         if matches!(op.completion, Completion::Ok(_)) {
             reads_by_branch.entry(&op.branch_key).or_default().push(op);

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Verdict;
-use crate::{BranchKey, History, LogEvent, NodeId};
+use crate::{BranchModule, History, LogEvent, NodeId};
 
 /// Checks `logs-equal`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every branch has one log without gaps, the same from every node.";
     let mut verdict = Verdict::new("logs-equal", promise);
-    let mut firsts: BTreeMap<&BranchKey, (NodeId, &[LogEvent])> = BTreeMap::new();
+    let mut firsts: BTreeMap<&BranchModule, (NodeId, &[LogEvent])> = BTreeMap::new();
     for (node, branch_key, log) in &history.logs {
         let at = |why| format!("{} from node {node}: {why}", branch_key.name());
         verdict.record(continuity_violation(log).map(at));

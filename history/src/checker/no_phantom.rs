@@ -5,7 +5,7 @@
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
-use crate::{BranchKey, Completion, History, Invocation, LogEvent, Operation};
+use crate::{BranchModule, Completion, History, Invocation, LogEvent, Operation};
 
 /// Checks `no-phantom`.
 pub(super) fn check(history: &History) -> Verdict {
@@ -36,7 +36,7 @@ pub(super) fn check(history: &History) -> Verdict {
 /// What is wrong with an event of an operation.
 fn operation_violation(
     index: &HistoryIndex<'_>,
-    branch_key: &BranchKey,
+    branch_key: &BranchModule,
     event: &LogEvent,
     id: &str,
 ) -> Option<String> {

@@ -10,7 +10,7 @@ use super::examples::{cursor_at, fault, replica};
 use super::fields;
 use super::wgl::tests::TestRng;
 use crate::{
-    Attempt, BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation,
+    Attempt, BranchModule, Completion, History, Invocation, LogEvent, MonotonicTime, Operation,
     ReceivedMessage, Response, ReturnValue, SubscriptionMessage, TableReading,
 };
 
@@ -32,7 +32,7 @@ enum Step {
 
 /// The state of one branch.
 struct ReferenceStore {
-    branch_key: BranchKey,
+    branch_key: BranchModule,
     log: Vec<LogEvent>,
     /// Number and version of each row that has one.
     rows: BTreeMap<(&'static str, String), (i128, u64)>,
@@ -110,7 +110,7 @@ fn history_of(operations: Vec<Operation>, stores: &[ReferenceStore], rng: &mut T
 impl ReferenceStore {
     fn new(branch: &str) -> Self {
         let mut store = Self {
-            branch_key: BranchKey { branch: branch.to_owned(), module: "m".to_owned() },
+            branch_key: BranchModule { branch: branch.to_owned(), module: "m".to_owned() },
             log: Vec::new(),
             rows: BTreeMap::new(),
             lists: BTreeMap::new(),

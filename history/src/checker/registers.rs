@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::fields;
 use super::history_index::HistoryIndex;
 use super::wgl::{Register, RegisterOperation, TimedOperation};
-use crate::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
+use crate::{BranchModule, Completion, History, Invocation, Operation, ReturnValue};
 
 /// The code of a refusal because of another version.
 const CONFLICT_CODE: &str = "version-conflict";
@@ -30,10 +30,10 @@ pub(super) struct RegisterHistory<'a> {
 /// The histories of all registers, by branch and key.
 pub(super) fn register_histories(
     history: &History,
-) -> BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> {
+) -> BTreeMap<(&BranchModule, &str), RegisterHistory<'_>> {
     let index = HistoryIndex::new(history);
     let initial = initial_registers(&index);
-    let mut histories: BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> = BTreeMap::new();
+    let mut histories: BTreeMap<(&BranchModule, &str), RegisterHistory<'_>> = BTreeMap::new();
     for op in &history.operations {
         let Some(key) = key(&op.invocation) else { continue };
         let register = histories.entry((&op.branch_key, key)).or_insert_with(|| RegisterHistory {
@@ -60,7 +60,9 @@ pub(super) fn register_histories(
 }
 
 /// The states of the registers that the setup wrote.
-fn initial_registers<'a>(index: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'a str), Register> {
+fn initial_registers<'a>(
+    index: &HistoryIndex<'a>,
+) -> HashMap<(&'a BranchModule, &'a str), Register> {
     let mut initial = HashMap::new();
     for (branch_key, log) in index.logs() {
         // The setup precedes all operations of a branch: its events end at the first one with an

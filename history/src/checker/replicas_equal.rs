@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::Verdict;
-use crate::{History, ReplicaStatus};
+use crate::{History, ReplicaReading};
 
 /// Checks `replicas-equal`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Replicas at the same index hold the same state.";
     let mut verdict = Verdict::new("replicas-equal", promise);
-    let mut by_index: BTreeMap<(u16, u64), Vec<&ReplicaStatus>> = BTreeMap::new();
+    let mut by_index: BTreeMap<(u16, u64), Vec<&ReplicaReading>> = BTreeMap::new();
     for replica in &history.replicas {
         by_index.entry((replica.partition, replica.applied)).or_default().push(replica);
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
-use crate::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
+use crate::{BranchModule, Completion, History, Invocation, Operation, ReturnValue};
 
 /// Checks `sequences`.
 pub(super) fn check(history: &History) -> Verdict {
@@ -28,7 +28,7 @@ pub(super) fn check(history: &History) -> Verdict {
             last = number.or(last);
         }
     }
-    let mut taken: HashMap<(&BranchKey, u64), &Operation> = HashMap::new();
+    let mut taken: HashMap<(&BranchModule, u64), &Operation> = HashMap::new();
     for op in history.operations.iter().filter(|op| op.invocation == Invocation::Ticket) {
         if matches!(op.completion, Completion::Ok(_)) {
             let violation = ticket_violation(&index, op, &mut taken);
@@ -42,7 +42,7 @@ pub(super) fn check(history: &History) -> Verdict {
 fn ticket_violation<'a>(
     index: &HistoryIndex<'a>,
     op: &'a Operation,
-    taken: &mut HashMap<(&'a BranchKey, u64), &'a Operation>,
+    taken: &mut HashMap<(&'a BranchModule, u64), &'a Operation>,
 ) -> Option<String> {
     let Some(ReturnValue::Number(number)) =
         op.completion.response().map(|response| &response.return_value)

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::reference_store::correct_history;
 use super::*;
 use crate::{
-    BranchKey, Completion, Cursor, Invocation, LogEvent, MonotonicTime, ReturnValue,
+    BranchModule, Completion, Invocation, LogEvent, LogPosition, MonotonicTime, ReturnValue,
     SubscriptionMessage,
 };
 
@@ -175,12 +175,14 @@ const CORRUPTIONS: &[Corruption] = &[
             Completion::Ok(response) => Some(response),
             Completion::Fail { .. } | Completion::Info { .. } => None,
         });
-        responses.last().unwrap().cursor = Some(Cursor { epoch: 1, sequence: 3 });
+        responses.last().unwrap().cursor = Some(LogPosition { epoch: 1, sequence: 3 });
     }),
     ("tables-follow-logs", |it| drop(it.tables[0].rows.pop_last())),
     ("chain-intact", |it| change_logs(it, |log| log[9].previous = log[10].previous.clone())),
     ("logs-equal", |it| drop(it.logs[1].2.pop())),
-    ("logs-equal", |it| change_logs(it, |log| log[9].cursor = Cursor { epoch: 2, sequence: 10 })),
+    ("logs-equal", |it| {
+        change_logs(it, |log| log[9].cursor = LogPosition { epoch: 2, sequence: 10 })
+    }),
     ("replicas-equal", |it| it.replicas[1].state_hash.push('x')),
     ("chain-intact", |it| drop(it.replicas.pop())),
     ("minority-silent", |it| {
@@ -188,7 +190,7 @@ const CORRUPTIONS: &[Corruption] = &[
         it.faults[0].until = MonotonicTime(u64::MAX / 2);
     }),
     ("bounded-unavailability", |it| {
-        let silent = BranchKey { branch: "one".to_owned(), module: "m".to_owned() };
+        let silent = BranchModule { branch: "one".to_owned(), module: "m".to_owned() };
         it.faults[0].until = MonotonicTime(80_000_000);
         for op in it.operations.iter_mut().filter(|op| op.branch_key == silent) {
             let delay = if op.invoked.0 > 15_000 { 40_000_000 } else { 0 };

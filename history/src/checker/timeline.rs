@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use super::history_index::HistoryIndex;
-use crate::{BranchKey, History, LogEvent, MonotonicTime};
+use crate::{BranchModule, History, LogEvent, MonotonicTime};
 
 /// The log of one branch, by time.
 pub(super) struct Timeline {
@@ -28,7 +28,7 @@ impl Timeline {
     pub(super) fn new(
         history: &History,
         index: &HistoryIndex<'_>,
-        branch_key: &BranchKey,
+        branch_key: &BranchModule,
         log: &[LogEvent],
     ) -> Self {
         let writes = history

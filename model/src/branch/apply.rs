@@ -8,9 +8,10 @@ use crate::command::{Command, Origin, Request};
 use crate::dedup::{DedupOutcome, PayloadHash, call_hash, payload_hash};
 use crate::definition::Definition;
 use crate::delta::{
-    BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, PriorRecords, RecordChange,
+    BulkOperation, Delta, Effect, Event, EventChange, Part, PriorRecords, RecordChange,
 };
 use crate::entropy::Entropy;
+use crate::hash::Hash;
 use crate::ids::{Offset, RecordKey, Timestamp};
 use crate::module::{
     Draft, Module, Plan, PlanContext, PlannedOperation, Relations, State, define, fit,
@@ -36,7 +37,7 @@ pub(crate) struct ApplyContext {
 
 /// A planned command: what only has to be taken over.
 #[derive(Debug)]
-pub(crate) struct Changes {
+pub(crate) struct PlannedChanges {
     at: Timestamp,
     state: State,
     drafts: Vec<Draft>,
@@ -46,7 +47,7 @@ pub(crate) struct Changes {
     reserved: Option<ReservedNumber>,
 }
 
-impl Changes {
+impl PlannedChanges {
     /// What the records of each event were before it.
     fn prior_records(&self) -> Vec<PriorRecords> {
         let drafts = self.drafts.iter().map(|draft| PriorRecords::Record(draft.before.clone()));
@@ -76,7 +77,7 @@ impl Branch {
                 self.refused(Reject::KeyReused)
             };
         }
-        let displaced = match self.make_room(command, stamp.uptime_ms) {
+        let displaced = match self.evict(command, stamp.uptime_ms) {
             Ok(displaced) => displaced,
             Err(reject) => return self.refused(reject),
         };
@@ -152,12 +153,12 @@ impl Branch {
     /// Forgets what was kept long enough, and at the bound what may give way; gives how many gave
     /// way. Refuses when there is still no room. The leader's own commands always pass: one of
     /// them may raise the bound.
-    fn make_room(&mut self, command: &Command, uptime_ms: u64) -> Result<u64, Reject> {
+    fn evict(&mut self, command: &Command, uptime_ms: u64) -> Result<u64, Reject> {
         let Some(definition) = &self.definition else { return Ok(0) };
         let limits = definition.dedup;
         let leaders =
             matches!(command.request, Request::Define(_) | Request::Fill(_) | Request::Seed(_));
-        match self.dedup.make_room(&limits, uptime_ms) {
+        match self.dedup.evict(&limits, uptime_ms) {
             Ok(displaced) => Ok(displaced),
             Err(_) if leaders => Ok(0),
             Err(retry_after_ms) => {
@@ -172,7 +173,7 @@ impl Branch {
         command: &Command,
         at: Timestamp,
         entropy: Entropy,
-    ) -> Result<Changes, Reject> {
+    ) -> Result<PlannedChanges, Reject> {
         if let Request::Define(definition) = &command.request {
             return self.plan_define(definition, None, at);
         }
@@ -222,7 +223,7 @@ impl Branch {
             Request::Define(_) | Request::Fill(_) => unreachable!("planned above"),
         }
         let (state, drafts, operation) = plan.finish();
-        Ok(Changes { at, state, drafts, operation, definition: None, seeded, reserved })
+        Ok(PlannedChanges { at, state, drafts, operation, definition: None, seeded, reserved })
     }
 
     /// Names what a command asks; only a procedure knows what a call of it means.
@@ -263,7 +264,7 @@ impl Branch {
         definition: &Arc<Definition>,
         fill: Option<Entropy>,
         at: Timestamp,
-    ) -> Result<Changes, Reject> {
+    ) -> Result<PlannedChanges, Reject> {
         let (found, changes) = self.adopted(definition, fill, at)?;
         if found.is_empty() { Ok(changes) } else { Err(fit::refusal(&found)) }
     }
@@ -274,7 +275,7 @@ impl Branch {
         definition: &Arc<Definition>,
         fill: Option<Entropy>,
         at: Timestamp,
-    ) -> Result<(Vec<Violation>, Changes), Reject> {
+    ) -> Result<(Vec<Violation>, PlannedChanges), Reject> {
         let relations = Arc::new(Relations::of(definition));
         let mut state = self.state();
         // Under the new keys and indexes first: a record is filled where it will stand.
@@ -294,7 +295,7 @@ impl Branch {
                 operation.as_ref().map_or(&[][..], |operation: &PlannedOperation| &operation.diffs);
             found = fit::violations((old, definition), relations, &state.module, filled);
         }
-        let changes = Changes {
+        let changes = PlannedChanges {
             at,
             state,
             drafts: Vec::new(),
@@ -350,7 +351,7 @@ impl Branch {
     }
 
     /// Takes a plan over. Cannot fail.
-    pub(crate) fn commit(&mut self, changes: Changes, command: &Command) -> Acceptance {
+    pub(crate) fn commit(&mut self, changes: PlannedChanges, command: &Command) -> Acceptance {
         let first_definition = self.definition.is_none();
         if let Some((definition, relations)) = changes.definition {
             self.definition = Some(definition);
@@ -430,7 +431,7 @@ impl Branch {
             origin,
             previous: self.chain_head,
             #[cfg(feature = "next-level")]
-            note: (self.level >= 2).then(|| format!("level {}", self.level)),
+            note: (self.level >= crate::codec::NEXT_LEVEL).then(|| format!("level {}", self.level)),
         });
         self.chain_head = event_hash(&event);
         self.summary.follow(&event);
@@ -519,38 +520,6 @@ mod tests {
         let repeated = shop.apply_one(first);
         assert_eq!(repeated.repeated_at, Some((Offset(1), 1)));
         assert!(accepted(&repeated).delta.events.is_empty());
-    }
-
-    #[test]
-    fn another_payload_under_the_same_id_is_refused_and_not_remembered() {
-        let mut shop = Shop::lenient();
-        let command = insert(&mut shop, "a");
-        shop.apply_one(command.clone());
-        let mut other = insert(&mut shop, "b");
-        other.id = command.id.clone();
-        assert_eq!(shop.apply_one(other).outcome, Outcome::Rejected(Reject::KeyReused));
-        assert!(accepted(&shop.apply_one(command)).repeated);
-    }
-
-    #[test]
-    fn a_refusal_is_remembered_too() {
-        let mut shop = Shop::lenient();
-        let mutations = vec![mutation(Action::Merge, "tickets", r#"{"id":"a"}"#)];
-        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
-        let refused = shop.apply_one(command.clone());
-        shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
-        assert_eq!(shop.apply_one(command).outcome, refused.outcome, "though it could be done now");
-    }
-
-    #[test]
-    fn a_number_taken_is_taken_once() {
-        let mut shop = Shop::lenient();
-        let reserve = crate::Reserve { table: "tickets".to_owned(), field: "number".to_owned() };
-        let command = shop.command(Request::Reserve(reserve));
-        let first = shop.apply_one(command.clone());
-        let again = shop.apply_one(command);
-        assert_eq!(accepted(&again).reserved, accepted(&first).reserved);
-        assert_eq!(shop.reserve("tickets", "number").unwrap(), "2");
     }
 
     #[test]

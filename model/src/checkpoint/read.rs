@@ -13,9 +13,10 @@ use crate::checkpoint::{
 };
 use crate::codec::{self, LEVEL, Versioned};
 use crate::dedup::{Dedup, DedupEntry, DedupQueue, ENTRY_BYTES};
-use crate::delta::{Delta, Event, Hash};
+use crate::delta::{Delta, Event};
 use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
+use crate::hash::Hash;
 use crate::ids::{BranchKey, TableName};
 use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
@@ -27,33 +28,40 @@ use crate::read::{ArchiveEntry, ArchivedTable};
 use crate::schema::Schema;
 use crate::value::{Object, Value};
 
-/// Reads all of a partition.
-pub(crate) fn partition(
-    source: &dyn ChunkSource,
-    procedures: Procedures,
-) -> Result<Partition, BadChunk> {
-    let names = source.names().into_iter().collect();
-    let mut reader = CheckpointReader { source, names, procedures: procedures.clone() };
-    let chunk: PartitionHead = reader.must_get(PARTITION)?;
-    // Before any other chunk is read: chunks of a newer level would be told as damaged.
-    if chunk.level > LEVEL {
-        let reason = format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
-        return Err(bad(PARTITION, reason));
-    }
-    #[cfg(feature = "next-level")]
-    if chunk.level >= 2 {
-        let next: super::NextLevelChunk = reader.must_get(super::NEXT_LEVEL)?;
-        if next.level != chunk.level {
-            return Err(bad(super::NEXT_LEVEL, format!("says level {}", next.level)));
+impl Partition {
+    /// Reads back what `chunks` wrote, for commands that may call these procedures. Old sealed
+    /// event segments are not loaded into memory.
+    ///
+    /// # Errors
+    /// What is missing or damaged, by chunk name.
+    pub fn from_chunks(source: &dyn ChunkSource, procedures: Procedures) -> Result<Self, BadChunk> {
+        let names = source.names().into_iter().collect();
+        let mut reader = CheckpointReader { source, names, procedures: procedures.clone() };
+        let chunk: PartitionHead = reader.must_get(PARTITION)?;
+        // Before any other chunk is read: chunks of a newer level would be read as damaged.
+        if chunk.level > LEVEL {
+            let reason =
+                format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
+            return Err(bad(PARTITION, reason));
         }
+        #[cfg(feature = "next-level")]
+        if chunk.level >= codec::NEXT_LEVEL {
+            let next: super::NextLevelChunk = reader.must_get(super::NEXT_LEVEL_CHUNK)?;
+            if next.level != chunk.level {
+                return Err(bad(super::NEXT_LEVEL_CHUNK, format!("says level {}", next.level)));
+            }
+        }
+        let mut partition = Partition {
+            uptime_ms: chunk.uptime_ms,
+            level: chunk.level,
+            ..Partition::new(procedures)
+        };
+        for key in chunk.branches {
+            let branch = reader.branch(key.clone(), &mut partition.schemas)?;
+            partition.branches.insert(key, Arc::new(branch));
+        }
+        Ok(partition)
     }
-    let mut partition =
-        Partition { uptime_ms: chunk.uptime_ms, level: chunk.level, ..Partition::new(procedures) };
-    for key in chunk.branches {
-        let branch = reader.branch(key.clone(), &mut partition.schemas)?;
-        partition.branches.insert(key, Arc::new(branch));
-    }
-    Ok(partition)
 }
 
 struct CheckpointReader<'a> {

@@ -12,45 +12,51 @@ use crate::checkpoint::{
 };
 use crate::codec::{self, Versioned};
 use crate::dedup::DedupQueue;
-use crate::delta::{Delta, Hash};
+use crate::delta::Delta;
+use crate::hash::Hash;
 use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
 use crate::read::ArchiveEntry;
 use crate::value::Object;
 
-/// Writes all of a partition.
-pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
-    sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
-    #[cfg(feature = "next-level")]
-    if partition.level >= 2 {
-        put(sink, super::NEXT_LEVEL, &super::NextLevelChunk { level: partition.level });
-    }
-    // Once for all branches that share it; the order of branches decides where, so that replicas
-    // write the same.
-    let mut written = BTreeSet::new();
-    for definition in partition.branches().filter_map(Branch::definition) {
-        let hash = schema_hash(&definition.schema);
-        if written.insert(hash) {
-            sink.put(&schema_name(hash), codec::encode(&*definition.schema));
+impl Partition {
+    /// Writes the whole state as named chunks, in an order and with boundaries that are functions
+    /// of the log alone. A chunk whose content did not change has the same bytes as before; a
+    /// sealed event segment that memory no longer holds is kept by name.
+    pub fn chunks(&self, sink: &mut dyn ChunkSink) {
+        sink.put(PARTITION, codec::encode(&partition_chunk(self)));
+        #[cfg(feature = "next-level")]
+        if self.level >= codec::NEXT_LEVEL {
+            put(sink, super::NEXT_LEVEL_CHUNK, &super::NextLevelChunk { level: self.level });
+        }
+        // Once for all branches that share it; the order of branches decides where, so that
+        // replicas write the same.
+        let mut written = BTreeSet::new();
+        for definition in self.branches().filter_map(Branch::definition) {
+            let hash = schema_hash(&definition.schema);
+            if written.insert(hash) {
+                sink.put(&schema_name(hash), codec::encode(&*definition.schema));
+            }
+        }
+        for branch in self.branches() {
+            branch.write_state(sink);
+            branch.write_events(sink);
         }
     }
-    for branch in partition.branches() {
-        branch.write_state(sink);
-        branch.write_events(sink);
-    }
-}
 
-/// The hash of everything replicas agree on: the counters of the partition, and each branch.
-pub(crate) fn state_hash(partition: &Partition) -> Hash {
-    // Schemas and events are left out: a head names its schema by hash and its events by the chain,
-    // so comparing replicas reads neither.
-    let mut sink = HashSink::default();
-    sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
-    for branch in partition.branches() {
-        branch.write_state(&mut sink);
+    /// The hash of everything two replicas must agree on: the partition's counters, and each
+    /// branch.
+    pub fn state_hash(&self) -> Hash {
+        // Schemas and events are left out: a head names its schema by hash and its events by the
+        // chain, so comparing replicas reads neither.
+        let mut sink = HashSink::default();
+        sink.put(PARTITION, codec::encode(&partition_chunk(self)));
+        for branch in self.branches() {
+            branch.write_state(&mut sink);
+        }
+        sink.hash()
     }
-    sink.hash()
 }
 
 fn partition_chunk(partition: &Partition) -> PartitionHead {
@@ -62,8 +68,15 @@ fn partition_chunk(partition: &Partition) -> PartitionHead {
 }
 
 impl Branch {
+    /// The hash of everything two replicas must agree on.
+    pub fn state_hash(&self) -> Hash {
+        let mut sink = HashSink::default();
+        self.write_state(&mut sink);
+        sink.hash()
+    }
+
     /// Writes everything but the events: those the chain head stands for.
-    pub(crate) fn write_state(&self, sink: &mut dyn ChunkSink) {
+    fn write_state(&self, sink: &mut dyn ChunkSink) {
         let folder = folder(&self.key);
         if let Some(head) = self.head_chunk() {
             sink.put(&head_name(&folder), codec::encode(&head));
@@ -230,10 +243,10 @@ fn put(sink: &mut dyn ChunkSink, name: &str, content: &impl Versioned) {
 
 /// Names and contents, as one hash.
 #[derive(Default)]
-pub(crate) struct HashSink(blake3::Hasher);
+struct HashSink(blake3::Hasher);
 
 impl HashSink {
-    pub(crate) fn hash(&self) -> Hash {
+    fn hash(&self) -> Hash {
         Hash(*self.0.finalize().as_bytes())
     }
 }

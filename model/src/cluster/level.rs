@@ -2,6 +2,7 @@
 
 use crate::cluster::{Catalogue, CatalogueError};
 use crate::codec;
+use crate::level::LevelNotAgreed;
 
 impl Catalogue {
     /// Levels never fall: what was written on one must stay readable for every member.
@@ -20,6 +21,15 @@ impl Catalogue {
     /// The level of what is written now.
     pub fn writing_level(&self) -> u16 {
         self.level.max(codec::FIRST_LEVEL)
+    }
+
+    /// Whether what needs this level may be written and sent now. Once it may, it may for ever.
+    ///
+    /// # Errors
+    /// [`LevelNotAgreed`]; it must not be written.
+    pub fn check_level(&self, needed: u16) -> Result<(), LevelNotAgreed> {
+        let agreed = self.writing_level();
+        if needed > agreed { Err(LevelNotAgreed { needed, agreed }) } else { Ok(()) }
     }
 }
 
@@ -64,6 +74,17 @@ mod tests {
         take(&mut catalogue, CatalogueChange::Node(node(2, 2))).unwrap();
         assert_eq!(take(&mut catalogue, CatalogueChange::RaiseLevel(2)), Ok(()));
         assert_eq!(catalogue.writing_level(), 2);
+    }
+
+    #[test]
+    fn what_needs_a_level_waits_until_it_is_agreed() {
+        let mut catalogue = formed([2, 2]);
+        assert_eq!(Catalogue::default().check_level(1), Ok(()), "a cluster begins with it");
+        assert_eq!(catalogue.check_level(1), Ok(()));
+        let refused = LevelNotAgreed { needed: 2, agreed: 1 };
+        assert_eq!(catalogue.check_level(2), Err(refused));
+        take(&mut catalogue, CatalogueChange::RaiseLevel(2)).unwrap();
+        assert_eq!(catalogue.check_level(2), Ok(()));
     }
 
     #[test]

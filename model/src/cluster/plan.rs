@@ -180,4 +180,6 @@ fn bring_in_entry(catalogue: &Catalogue, observed: &Observation) -> Option<Step>
 }
 
 #[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod tests;

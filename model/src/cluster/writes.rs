@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nodes_bring_out_of_files_is_taken_once_however_much_changes_later() {
+    fn what_files_bring_in_is_taken_once() {
         let mut catalogue = Catalogue::default();
         let brought = || CatalogueChange::Module(Arc::new(module("as in the file")));
         take(&mut catalogue, "original:module:pos:a1", brought());
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_stored_by_who_did_not_know_the_settings_leaves_them() {
+    fn a_definition_without_settings_leaves_those_there_are() {
         let mut catalogue = Catalogue::default();
         take(
             &mut catalogue,

@@ -6,7 +6,7 @@
 use crate::canonical;
 use crate::codec;
 use crate::command::Command;
-use crate::delta::Hash;
+use crate::hash::Hash;
 use crate::ids::{CommandId, Offset};
 
 /// Bytes of an entry in memory and in a checkpoint.

@@ -21,12 +21,12 @@ fn remember(dedup: &mut Dedup, id: &CommandId, uptime_ms: u64) {
 fn what_a_client_named_is_kept_for_its_time() {
     let (mut dedup, limits) = (Dedup::default(), limits(1_000));
     (0..20).for_each(|n| remember(&mut dedup, &id(n), n * 1_000));
-    dedup.make_room(&limits, 24 * HOUR - 1).unwrap();
+    dedup.evict(&limits, 24 * HOUR - 1).unwrap();
     assert_eq!(dedup.used().entries, 20);
-    dedup.make_room(&limits, 24 * HOUR + 2_000).unwrap();
+    dedup.evict(&limits, 24 * HOUR + 2_000).unwrap();
     assert_eq!(dedup.used().entries, 17);
     assert!(dedup.get(&id(2)).is_none() && dedup.get(&id(3)).is_some());
-    dedup.make_room(&limits, 48 * HOUR).unwrap();
+    dedup.evict(&limits, 48 * HOUR).unwrap();
     assert_eq!(dedup.used().entries, 17 - EVICTIONS_PER_COMMAND as u64, "a few at once");
     assert_eq!(dedup.client.next(), 20, "serials are never given twice");
 }
@@ -37,9 +37,9 @@ fn what_a_server_named_is_kept_for_a_minute() {
     let own = CommandId::server_named("1");
     remember(&mut dedup, &own, 0);
     remember(&mut dedup, &id(1), 0);
-    dedup.make_room(&limits, 59_900).unwrap();
+    dedup.evict(&limits, 59_900).unwrap();
     assert!(dedup.get(&own).is_some());
-    dedup.make_room(&limits, 60_000).unwrap();
+    dedup.evict(&limits, 60_000).unwrap();
     assert!(dedup.get(&own).is_none() && dedup.get(&id(1)).is_some());
 }
 
@@ -47,8 +47,8 @@ fn what_a_server_named_is_kept_for_a_minute() {
 fn at_the_bound_the_oldest_over_an_hour_give_way() {
     let (mut dedup, limits) = (Dedup::default(), limits(3));
     (0..3).for_each(|n| remember(&mut dedup, &id(n), n * 60_000));
-    assert_eq!(dedup.make_room(&limits, HOUR - 30_000), Err(30_000), "it says when room comes");
-    assert_eq!(dedup.make_room(&limits, HOUR), Ok(1));
+    assert_eq!(dedup.evict(&limits, HOUR - 30_000), Err(30_000), "it says when room comes");
+    assert_eq!(dedup.evict(&limits, HOUR), Ok(1));
     assert!(dedup.get(&id(0)).is_none() && dedup.get(&id(1)).is_some());
     assert_eq!(dedup.used().displaced, 1);
 }
@@ -58,7 +58,7 @@ fn a_lowered_bound_refuses_nothing_while_outcomes_may_give_way() {
     let (mut dedup, lowered) = (Dedup::default(), limits(10));
     (0..5_000).for_each(|n| remember(&mut dedup, &id(n), 0));
     for n in 0..6 {
-        assert!(dedup.make_room(&lowered, 2 * HOUR).is_ok(), "command {n}");
+        assert!(dedup.evict(&lowered, 2 * HOUR).is_ok(), "command {n}");
         remember(&mut dedup, &id(10_000 + n), 2 * HOUR);
     }
     assert_eq!(dedup.used().entries, 10);
@@ -70,7 +70,7 @@ fn what_a_server_named_gives_way_before_a_clients() {
     remember(&mut dedup, &id(1), 0);
     remember(&mut dedup, &CommandId::server_named("1"), 2 * HOUR);
     let later = 2 * HOUR + DEDUP_SERVER_KEEP_MIN_MS;
-    assert_eq!(dedup.make_room(&limits, later), Ok(0));
+    assert_eq!(dedup.evict(&limits, later), Ok(0));
     assert!(dedup.get(&id(1)).is_some() && dedup.server.len() == 0);
 }
 

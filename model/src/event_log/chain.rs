@@ -4,7 +4,8 @@
 //! own hash or by its successor's. Refused: to judge what stands before the first event given.
 
 use crate::branch::{Branch, event_hash};
-use crate::delta::{Event, Hash};
+use crate::delta::Event;
+use crate::hash::Hash;
 use crate::ids::Offset;
 
 /// The first place where a log is not the one that was written.

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_tells_its_first_time_its_last_event_and_the_last_of_each_name() {
+    fn a_log_head_has_its_first_time_and_the_last_of_each_table() {
         let mut shop = Shop::lenient();
         let empty = log(&shop);
         assert_eq!((empty.first_at, empty.last, empty.tables.len()), (None, None, 0));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_may_name_the_last_event_and_is_refused_when_the_log_went_on() {
+    fn a_write_that_names_an_older_last_event_is_refused() {
         let mut shop = Shop::lenient();
         assert_eq!(
             write_after(&mut shop, Some(Some("evt-x".to_owned()))),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::command::{Action, Precondition, RecordMutation, ReplaceChildren};
 use crate::definition::Validation;
 use crate::ids::RecordKey;
-use crate::module::operation::RecordDiff;
+use crate::module::plan::RecordDiff;
 use crate::module::plan::{Plan, is_empty};
 use crate::module::version;
 use crate::reject::Reject;

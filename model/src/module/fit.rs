@@ -15,7 +15,7 @@ use crate::ids::RecordKey;
 use crate::limits::VIOLATIONS_SHOWN;
 use crate::module::Module;
 use crate::module::index::{names, values_text};
-use crate::module::operation::RecordDiff;
+use crate::module::plan::RecordDiff;
 use crate::module::relations::{Link, Relations};
 use crate::module::version::{Lock, risen, stored};
 use crate::read::Violation;
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_type_does_not_fit_and_is_read_anew_when_filled() {
+    fn a_value_of_another_type_fits_only_after_a_fill() {
         let doc = |a: &str| {
             schema(&format!(
                 r#"{{"tables":{{"staff":{{"fields":{{"id":{{"type":"text","primaryKey":true}},
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_becomes_text_stays_the_key_and_what_refers_to_it_does() {
+    fn a_key_that_becomes_text_is_still_referred_to() {
         let doc = |kind: &str| {
             schema(&format!(
                 r#"{{"tables":{{"rooms":{{"fields":{{"id":{{"type":"{kind}","primaryKey":true}}}}}},
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lenient_module_that_is_filled_keeps_no_old_name_and_makes_nothing_up() {
+    fn a_lenient_fill_drops_old_names_and_invents_nothing() {
         let mut shop = shop(Validation::Lenient);
         let renamed = r#""mobile":{"type":"text","columnName":"phone"} -phone"#;
         take(&mut shop, changed(renamed, ""), true).unwrap();

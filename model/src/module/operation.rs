@@ -1,4 +1,4 @@
-//! PlannedOperation: one change of the module as a whole, told by one event
+//! Operation: what changes of the module as a whole have in common, each shown by one event
 //! (docs/original/socket.md#module-events).
 //!
 //! What it changed is found by comparing the tables it touched before and after it: first the
@@ -8,61 +8,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::delta::{BulkOperation, ModuleChange};
-use crate::ids::{RecordKey, Revision, TableName};
+use crate::ids::{RecordKey, Revision};
 use crate::limits::{ARCHIVE_SAMPLE, TABLES_NAMED_MAX};
 use crate::module::Module;
-use crate::module::plan::Plan;
+use crate::module::plan::{Plan, RecordDiff};
 use crate::read::{ArchiveEntry, ArchivedTable};
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
-
-/// An act: an event without its place in the log.
-#[derive(Debug)]
-pub(crate) struct PlannedOperation {
-    pub(crate) id: String,
-    pub(crate) operation: BulkOperation,
-    pub(crate) details: Object,
-    pub(crate) diffs: Vec<RecordDiff>,
-    /// The module's after it.
-    pub(crate) revision: Revision,
-}
-
-/// What became of one record.
-#[derive(Debug, Clone)]
-pub struct RecordDiff {
-    /// The canonical table.
-    pub table: TableName,
-    /// The record's key.
-    pub key: RecordKey,
-    /// As it was; `None` where there was none.
-    pub before: Option<Arc<Object>>,
-    /// As it is; `None` where it is gone.
-    pub after: Option<Arc<Object>>,
-}
-
-impl PlannedOperation {
-    /// Whether the module is another after it: a restore may bring nothing back.
-    pub(crate) fn changes(&self) -> bool {
-        match self.operation {
-            BulkOperation::Restore => !self.diffs.is_empty(),
-            // No record is another.
-            BulkOperation::Sequence => false,
-            BulkOperation::Purge | BulkOperation::Reset | BulkOperation::Replace => true,
-        }
-    }
-
-    /// What its event tells.
-    pub(crate) fn into_change(self) -> ModuleChange {
-        let records = self.diffs.into_iter().map(|diff| (diff.table, diff.key, diff.after));
-        ModuleChange {
-            operation: self.operation,
-            details: self.details,
-            records: records.collect(),
-        }
-    }
-}
 
 impl Plan<'_> {
     /// Takes every record out of a table.

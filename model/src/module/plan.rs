@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::archive::Archive;
 use crate::command::{Action, Mutation, Origin, RecordMutation, Transaction};
 use crate::definition::{Definition, Validation};
-use crate::delta::{BulkOperation, Effect};
+use crate::delta::{BulkOperation, Effect, ModuleChange};
 use crate::entropy::Entropy;
 use crate::ids::{BranchKey, RecordKey, Revision, TableName, Timestamp};
 use crate::limits::MUTATIONS_MAX;
 use crate::module::Module;
 use crate::module::numbers::Numbers;
-use crate::module::operation::{PlannedOperation, RecordDiff};
 use crate::module::relations::Relations;
 use crate::reject::Reject;
 use crate::schema::{InsertContext, Table};
@@ -72,6 +71,52 @@ pub(crate) struct Draft {
     pub(crate) key_fields: Arc<[Arc<str>]>,
     pub(crate) before: Option<Arc<Object>>,
     pub(crate) after: Option<Arc<Object>>,
+}
+
+/// An act: an event without its place in the log.
+#[derive(Debug)]
+pub(crate) struct PlannedOperation {
+    pub(crate) id: String,
+    pub(crate) operation: BulkOperation,
+    pub(crate) details: Object,
+    pub(crate) diffs: Vec<RecordDiff>,
+    /// The module's after it.
+    pub(crate) revision: Revision,
+}
+
+/// What became of one record.
+#[derive(Debug, Clone)]
+pub struct RecordDiff {
+    /// The canonical table.
+    pub table: TableName,
+    /// The record's key.
+    pub key: RecordKey,
+    /// As it was; `None` where there was none.
+    pub before: Option<Arc<Object>>,
+    /// As it is; `None` where it is gone.
+    pub after: Option<Arc<Object>>,
+}
+
+impl PlannedOperation {
+    /// Whether the module is another after it: a restore may bring nothing back.
+    pub(crate) fn changes(&self) -> bool {
+        match self.operation {
+            BulkOperation::Restore => !self.diffs.is_empty(),
+            // No record is another.
+            BulkOperation::Sequence => false,
+            BulkOperation::Purge | BulkOperation::Reset | BulkOperation::Replace => true,
+        }
+    }
+
+    /// What its event tells.
+    pub(crate) fn into_change(self) -> ModuleChange {
+        let records = self.diffs.into_iter().map(|diff| (diff.table, diff.key, diff.after));
+        ModuleChange {
+            operation: self.operation,
+            details: self.details,
+            records: records.collect(),
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -269,9 +314,10 @@ impl<'a> Plan<'a> {
         record: Object,
     ) -> Result<(), Reject> {
         self.check_required(table, &record)?;
+        let before = self.module().get(&table.name, &key).cloned();
+        self.check_change(table, mutation, before.as_deref(), Some(&record))?;
         self.learn_numbers(table, &record);
         let record = Arc::new(record);
-        let before = self.module().get(&table.name, &key).cloned();
         let relations = self.context.relations;
         self.module_mut().put(&table.name, key.clone(), Arc::clone(&record), relations);
         let effect = if before.is_some() { Effect::Merge } else { Effect::Insert };

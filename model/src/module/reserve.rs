@@ -74,18 +74,6 @@ mod tests {
     use crate::testing::Shop;
 
     #[test]
-    fn a_field_without_a_rule_counts_from_one_and_inserts_go_on_from_there() {
-        let mut shop = Shop::lenient();
-        let before = shop.branch().head();
-        assert_eq!(shop.reserve("tickets", "number").unwrap(), "1");
-        assert_eq!(shop.reserve("ticket", "number").unwrap(), "2");
-        assert_eq!(shop.reserve("tickets", "jobNo").unwrap(), "1", "a field of the client's own");
-        assert_eq!(shop.branch().head(), before, "no event tells of it");
-        let event = shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
-        assert_eq!(event.record().unwrap().record.get("number").unwrap().as_str(), Some("3"));
-    }
-
-    #[test]
     fn reservations_are_listed_the_newest_last() {
         let mut shop = Shop::lenient();
         for _ in 0..RESERVATIONS_KEPT + 3 {

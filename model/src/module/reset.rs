@@ -59,7 +59,7 @@ impl Plan<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Request, Restore, RestoreMode, Seed};
+    use crate::command::{Request, Seed};
     use crate::delta::Event;
     use crate::testing::{Shop, module_change, object};
 
@@ -69,11 +69,7 @@ mod tests {
         let seed = seed.map(|json| Arc::new(Seed { tables: object(json) }));
         let reason = "daily-reset".to_owned();
         let reset = Reset { seed, reason, requested_by: Some("me".to_owned()), numbers };
-        shop.operation(Request::Reset(reset)).unwrap().expect("a reset is always told")
-    }
-
-    fn next(shop: &mut Shop) -> String {
-        shop.insert("tickets", "{}").unwrap().record().unwrap().key.to_string()
+        shop.operation(Request::Reset(reset)).unwrap().expect("a reset always makes an event")
     }
 
     #[test]
@@ -103,41 +99,6 @@ mod tests {
         shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
         let head = shop.branch().head();
         assert_eq!((head.offset.0, head.revision.0), (4, 2), "the log goes on");
-    }
-
-    #[test]
-    fn a_reset_can_be_undone_by_its_history() {
-        let mut shop = Shop::lenient();
-        shop.seed(SEED).unwrap();
-        shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
-        let before = (shop.rows("dishes"), shop.rows("tickets"));
-        reset(&mut shop, None, false);
-        assert_eq!(shop.branch().head().rows, 0, "without a seed nothing is left");
-        let restore = Restore {
-            entry: shop.archive()[0].id.clone(),
-            mode: RestoreMode::Replace,
-            fill: false,
-            reason: None,
-            requested_by: None,
-        };
-        shop.operation(Request::Restore(restore)).unwrap();
-        assert_eq!((shop.rows("dishes"), shop.rows("tickets")), before);
-    }
-
-    #[test]
-    fn sequences_begin_again_only_when_asked_and_only_where_lenient() {
-        let mut shop = Shop::lenient().numbered();
-        assert_eq!((next(&mut shop), next(&mut shop)), ("T-5".to_owned(), "T-6".to_owned()));
-        reset(&mut shop, None, false);
-        assert_eq!(next(&mut shop), "T-7");
-        reset(&mut shop, None, true);
-        assert_eq!(next(&mut shop), "T-5");
-        reset(&mut shop, Some(r#"{"tickets":[{"id":"T-20"},{"number":"x"}]}"#), true);
-        assert_eq!(next(&mut shop), "T-22", "after the highest of the seed and its own");
-        let mut shop = Shop::strict().numbered();
-        next(&mut shop);
-        reset(&mut shop, None, true);
-        assert_eq!(next(&mut shop), "T-6", "strict never gives a number twice");
     }
 
     #[test]

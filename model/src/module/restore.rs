@@ -11,8 +11,8 @@ use crate::definition::Validation;
 use crate::delta::BulkOperation;
 use crate::limits::VIOLATIONS_SHOWN;
 use crate::module::fit;
-use crate::module::operation::{RecordDiff, number};
-use crate::module::plan::Plan;
+use crate::module::operation::number;
+use crate::module::plan::{Plan, RecordDiff};
 use crate::module::version;
 use crate::read::{ArchivedTable, Violation};
 use crate::reject::Reject;
@@ -21,7 +21,7 @@ use crate::value::{Object, Value};
 
 /// How many of a table's records came back, met their like, or have no place any more.
 #[derive(Default)]
-struct Counts {
+struct RestoreCounts {
     restored: usize,
     duplicates: usize,
     skipped: usize,
@@ -41,7 +41,7 @@ impl Plan<'_> {
                     tables.push(table);
                     self.restore_table(table, kept, restore)
                 }
-                None => Counts { skipped: kept.records.len(), ..Counts::default() },
+                None => RestoreCounts { skipped: kept.records.len(), ..RestoreCounts::default() },
             };
             total += counts.restored;
             shown.push(show(kept, restore.mode, &counts));
@@ -108,12 +108,17 @@ impl Plan<'_> {
         record
     }
 
-    fn restore_table(&mut self, table: &Table, kept: &ArchivedTable, restore: &Restore) -> Counts {
+    fn restore_table(
+        &mut self,
+        table: &Table,
+        kept: &ArchivedTable,
+        restore: &Restore,
+    ) -> RestoreCounts {
         match restore.mode {
             RestoreMode::Append => {}
             RestoreMode::Replace => self.empty(table),
         }
-        let mut counts = Counts::default();
+        let mut counts = RestoreCounts::default();
         let relations = self.relations();
         for record in &kept.records {
             let record = match restore.fill {
@@ -136,7 +141,7 @@ impl Plan<'_> {
     }
 }
 
-fn show(kept: &ArchivedTable, mode: RestoreMode, counts: &Counts) -> Value {
+fn show(kept: &ArchivedTable, mode: RestoreMode, counts: &RestoreCounts) -> Value {
     let shown: Object = [
         ("table", Value::from(kept.table.as_str())),
         ("mode", mode.wire_name().into()),
@@ -185,7 +190,7 @@ mod tests {
             reason: Some("oops".to_owned()),
             requested_by: None,
         };
-        Ok(shop.operation(Request::Restore(request))?.expect("a restore is always told"))
+        Ok(shop.operation(Request::Restore(request))?.expect("a restore always makes an event"))
     }
 
     fn keys(shop: &Shop) -> Vec<String> {
@@ -194,7 +199,7 @@ mod tests {
         rows.iter().map(|(_, row)| row.key.to_string()).collect()
     }
 
-    fn told(event: &Event) -> (String, u64) {
+    fn shown(event: &Event) -> (String, u64) {
         let details = &module_change(event).details;
         let total = details.get("totalRestored").unwrap().as_u64().unwrap();
         (details.get("restored").unwrap().to_json(), total)
@@ -205,7 +210,7 @@ mod tests {
         let (mut shop, entry) = shop();
         let before = shop.branch().head();
         let event = restore(&mut shop, &entry, RestoreMode::Append).unwrap();
-        let (restored, total) = told(&event);
+        let (restored, total) = shown(&event);
         assert_eq!(
             restored,
             r#"[{"table":"dishes","mode":"append","restored":2,"duplicates":1,"skipped":0},{"table":"tickets","mode":"append","restored":1,"duplicates":0,"skipped":0}]"#
@@ -232,7 +237,7 @@ mod tests {
         restore(&mut shop, &entry, RestoreMode::Append).unwrap();
         let before = shop.branch().head();
         let event = restore(&mut shop, &entry, RestoreMode::Append).unwrap();
-        assert_eq!(told(&event).1, 0);
+        assert_eq!(shown(&event).1, 0);
         assert!(module_change(&event).records.is_empty());
         let head = shop.branch().head();
         assert_eq!(head.offset, before.offset.next());
@@ -244,7 +249,7 @@ mod tests {
     fn replace_makes_the_tables_what_they_were() {
         let (mut shop, entry) = shop();
         let event = restore(&mut shop, &entry, RestoreMode::Replace).unwrap();
-        assert_eq!(told(&event).1, 4);
+        assert_eq!(shown(&event).1, 4);
         assert_eq!(keys(&shop), ["a", "b", "c"]);
         assert!(shop.rows("dishes")[1].contains("old"));
         let change = module_change(&event);
@@ -283,7 +288,7 @@ mod tests {
         let entry = shop.archive()[0].id.clone();
         let event = restore(&mut shop, &entry, RestoreMode::Append).unwrap();
         assert_eq!(
-            told(&event).0,
+            shown(&event).0,
             r#"[{"table":"dishes","mode":"append","restored":1,"duplicates":0,"skipped":1},{"table":"tickets","mode":"append","restored":0,"duplicates":0,"skipped":1}]"#
         );
         assert_eq!(keys(&shop), ["tea"]);
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_satisfies_the_definition_of_now_or_is_brought_up_to_it() {
+    fn restored_records_satisfy_the_definition_of_now() {
         let mut shop = Shop::strict();
         shop.insert("dishes", r#"{"id":"a","code":"x"}"#).unwrap();
         purge(&mut shop, &["dishes"]);

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_record_keeps_its_place_and_one_inserted_anew_comes_last() {
+    fn changed_records_keep_their_place_new_ones_come_last() {
         let mut rows = Rows::default();
         for name in ["c", "a", "b"] {
             rows.put(key(name), record(1), &[]);

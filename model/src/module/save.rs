@@ -64,25 +64,7 @@ impl Plan<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::delta::Effect;
-    use crate::testing::{Shop, rule, schema_of};
-
-    #[test]
-    fn a_new_key_is_inserted_and_a_known_one_changed() {
-        let mut shop = Shop::lenient();
-        assert_eq!(
-            shop.save("dishes", r#"{"id":"d"}"#).unwrap().record().unwrap().effect,
-            Effect::Insert
-        );
-        let again = shop.save("dishes", r#"{"id":"d","code":"x"}"#).unwrap();
-        assert_eq!(again.record().unwrap().effect, Effect::Merge);
-        let unnamed = shop.save("dishes", r#"{"code":"y"}"#).unwrap();
-        assert!(
-            unnamed.record().unwrap().key.as_str().starts_with("id-"),
-            "{}",
-            unnamed.record().unwrap().key
-        );
-    }
+    use crate::testing::{Shop, schema_of};
 
     #[test]
     fn a_save_does_not_take_a_part_of_another_record() {
@@ -114,21 +96,5 @@ mod tests {
             shop.save("items", r#"{"id":"1","note":"y"}"#).expect("it stays where it is");
             shop.merge("items", r#"{"id":"1","bill":"B"}"#).expect("a merge moves it, as it says");
         }
-    }
-
-    #[test]
-    fn a_record_made_anew_keeps_its_number() {
-        let mut shop = Shop::lenient();
-        shop.redefine(|definition| {
-            let table = crate::TableName::parse("order_header").unwrap();
-            definition.sequences.insert(table, [("note".to_owned(), rule("#", 1))].into());
-        })
-        .unwrap();
-        shop.insert("order_header", r#"{"id":"o","n":4}"#).unwrap();
-        let event = shop.save("order_header", r#"{"id":"o","version":1}"#).unwrap();
-        assert_eq!(event.record().unwrap().effect, Effect::Merge);
-        assert_eq!(event.record().unwrap().record.get("note").unwrap().as_str(), Some("#1"));
-        assert!(event.record().unwrap().record.get("n").unwrap().is_null());
-        assert_eq!(shop.reserve("order_header", "note").unwrap(), "#2");
     }
 }

@@ -61,7 +61,7 @@ mod tests {
     use crate::testing::{Shop, rule};
 
     #[test]
-    fn empty_tables_are_filled_without_an_event_and_unknown_fields_stay() {
+    fn a_seed_fills_empty_tables_and_makes_no_event() {
         let mut shop = Shop::lenient();
         let seeds = r#"{"dishes":[{"id":"d1","code":"tea","pricing":{"base":5}},{"id":"d2"}],
             "orderHeader":{"note":"one row"},"settings":{}}"#;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn of_rows_with_one_key_the_last_wins_and_numbers_start_after_the_highest() {
+    fn the_last_row_of_a_key_wins_and_numbers_follow_the_highest() {
         let mut shop = Shop::lenient();
         shop.redefine(|definition| {
             let table = crate::TableName::parse("tickets").unwrap();

@@ -242,9 +242,9 @@ mod tests {
         let refused = set(&mut shop, asked(None, last(20), false)).unwrap_err();
         assert_eq!(refused.code(), "sequence-would-repeat");
         assert!(refused.to_string().contains("900000"), "{refused}");
-        let told = set(&mut shop, asked(None, last(20), true)).unwrap().unwrap();
+        let shown = set(&mut shop, asked(None, last(20), true)).unwrap().unwrap();
         assert_eq!(
-            Value::from(told).to_json(),
+            Value::from(shown).to_json(),
             concat!(
                 r#"{"numbering":{"table":"tickets","field":"id","rule":{"start":1,"prefix":"","#,
                 r#""suffix":"","delimiter":"","padding":0},"lastBefore":900000,"last":20,"#,
@@ -279,8 +279,8 @@ mod tests {
         let refused = set(&mut shop, asked(Some(r#"{"counterField":"x"}"#), None, false));
         assert_eq!(refused.unwrap_err().code(), "invalid-sequence");
         let remove = SetSequence { rule: RuleChange::Remove, ..asked(None, None, false) };
-        let told = set(&mut shop, remove.clone()).unwrap().unwrap();
-        assert!(Value::from(told).to_json().contains(r#""rule":{"start":"#));
+        let shown = set(&mut shop, remove.clone()).unwrap().unwrap();
+        assert!(Value::from(shown).to_json().contains(r#""rule":{"start":"#));
         assert_eq!(next(&mut shop), "T-102", "the definition's again; the counter goes on");
         assert_eq!(set(&mut shop, remove).unwrap(), None, "there is none of its own any more");
     }

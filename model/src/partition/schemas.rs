@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::codec;
-use crate::delta::Hash;
+use crate::hash::Hash;
 use crate::schema::Schema;
 
 /// The schemas in use, by content.

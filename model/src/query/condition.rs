@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use crate::definition::Validation;
+use crate::predicate::{Filter, Operator};
 use crate::query::compare::{LikePattern, compare, equal, same};
 use crate::query::value_set::ValueSet;
-use crate::read::{Filter, Operator};
 use crate::schema::{Field, FieldType, Table, TypedValue};
 use crate::value::{Object, Value};
 
@@ -19,7 +19,7 @@ const VERSION: &str = "version";
 
 /// The name a field is stored under, and the kind its values are read as: it may be named by its
 /// column too.
-pub(super) fn stored_as<'a>(table: &'a Table, name: &'a str) -> (&'a str, FieldType) {
+pub(crate) fn stored_as<'a>(table: &'a Table, name: &'a str) -> (&'a str, FieldType) {
     match table.field(name) {
         Some(field) => (&field.name, field.kind),
         None if name == VERSION => (name, FieldType::Integer),

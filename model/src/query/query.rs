@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::ids::TableName;
     use crate::module::Relations;
-    use crate::read::{Filter, Operator};
+    use crate::predicate::{Filter, Operator};
     use crate::testing::{object, schema};
     use crate::value::Value;
 

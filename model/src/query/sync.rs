@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_whose_row_is_gone_is_missed_unless_the_table_is_empty() {
+    fn a_lost_cursor_is_reported_unless_the_table_is_empty() {
         let cursors = vec![cursor("dish", &["ghost"]), cursor("tea", &["ghost"])];
         assert_eq!(
             deltas(&SyncQuery { cursors, tables: None }),

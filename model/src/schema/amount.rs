@@ -134,10 +134,13 @@ impl Field {
     }
 }
 
-/// The exact product of two numbers; `None` where one is none, or it has more than 28 digits.
-pub(crate) fn product(one: &Value, other: &Value) -> Option<Value> {
-    let (a, b) = (number(one)?.to_decimal()?, number(other)?.to_decimal()?);
-    BigDecimal::product(a, b).into_number().map(Value::Number)
+impl Value {
+    /// The product of two numbers, given as numbers or as texts of them, exactly; `None` where one
+    /// is none, or the product has more than 28 digits.
+    pub fn times(&self, other: &Self) -> Option<Self> {
+        let (a, b) = (number(self)?.to_decimal()?, number(other)?.to_decimal()?);
+        BigDecimal::product(a, b).into_number().map(Value::Number)
+    }
 }
 
 fn number(value: &Value) -> Option<Number> {
@@ -168,11 +171,11 @@ impl BigDecimal {
                 sums[i + j] += x * y;
             }
         }
-        let mut carry = 0;
+        let mut overflow = 0;
         let mut text = Vec::new();
         for sum in sums {
-            let limb = sum + carry;
-            carry = limb / LIMB;
+            let limb = sum + overflow;
+            overflow = limb / LIMB;
             text.push(format!("{:0LIMB_DIGITS$}", limb % LIMB));
         }
         let digits: Vec<u8> =

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lenient_boolean_json_and_text_are_read_as_the_original_reads_them() {
+    fn lenient_booleans_json_and_texts_read_as_in_the_original() {
         for (kind, sent, stored) in [
             ("boolean", r#""Yes""#, "true"),
             ("boolean", "1", "true"),

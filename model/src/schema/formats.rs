@@ -27,6 +27,13 @@ use crate::reject::Reject;
 use crate::schema::{Conventions, Schema, Table};
 use crate::value::Value;
 
+/// What is said of one field: what cannot be, and what is only worth knowing.
+#[derive(Debug, Default)]
+struct FieldDiagnostics {
+    problems: Vec<String>,
+    advice: Vec<String>,
+}
+
 /// Something of a definition that cannot be: where, what is wrong, what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadSchema {

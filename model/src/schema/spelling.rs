@@ -14,7 +14,6 @@ use std::cmp::Ordering;
 
 use jiff::civil::Time;
 
-use crate::canonical::spelled;
 use crate::ids::Timestamp;
 use crate::magnitude::Magnitude;
 use crate::schema::{Field, FieldType, Table};
@@ -39,7 +38,7 @@ impl TypedValue {
     /// Whether both say the same.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Json(a), Self::Json(b)) => spelled(a) == spelled(b),
+            (Self::Json(a), Self::Json(b)) => a.spelled() == b.spelled(),
             _ => self.compare(other) == Some(Ordering::Equal),
         }
     }
@@ -63,7 +62,7 @@ impl TypedValue {
             Self::Instant(at) if kind == FieldType::Date => day(*at),
             Self::Instant(at) => iso(*at),
             Self::Time(time) => time.to_string(),
-            Self::Json(value) => spelled(value).to_json(),
+            Self::Json(value) => value.spelled().to_json(),
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::sequence::SequenceRule;
 
 /// The last number of each sequence, by table and field.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters(OrdMap<(TableName, Arc<str>), u64>);
+pub struct SequenceCounters(OrdMap<(TableName, Arc<str>), u64>);
 
-impl Counters {
+impl SequenceCounters {
     /// The last number taken; `None` before the first.
     pub fn last(&self, table: &TableName, field: &str) -> Option<u64> {
         self.0.get(&(table.clone(), field.into())).copied()
@@ -64,7 +64,7 @@ impl Counters {
     }
 }
 
-impl Serialize for Counters {
+impl Serialize for SequenceCounters {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         // A map's order is its keys', so equal counters have equal bytes on every replica.
         let counters: Vec<_> = self.iter().collect();
@@ -72,7 +72,7 @@ impl Serialize for Counters {
     }
 }
 
-impl<'de> Deserialize<'de> for Counters {
+impl<'de> Deserialize<'de> for SequenceCounters {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let counters = Vec::<(TableName, String, u64)>::deserialize(from)?;
         let entry = |(table, field, last): (TableName, String, u64)| ((table, field.into()), last);
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn numbers_start_and_rise_as_the_rule_says() {
         let table = TableName::parse("order_header").unwrap();
-        let mut counters = Counters::default();
+        let mut counters = SequenceCounters::default();
         assert_eq!(counters.next(&table, "id", &rule(1001, 1)), Ok(1001));
         assert_eq!(counters.last(&table, "id"), None, "looking takes nothing");
         counters.take(&table, "id", 1001);
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn used_up_numbers_are_refused() {
         let table = TableName::parse("t").unwrap();
-        let mut counters = Counters::default();
+        let mut counters = SequenceCounters::default();
         counters.take(&table, "id", SEQUENCE_NUMBER_MAX);
         let refused = counters.next(&table, "id", &rule(1, 1)).unwrap_err();
         assert_eq!(refused.code(), "sequence-allocation-failed");
@@ -117,14 +117,14 @@ mod tests {
 
     #[test]
     fn counters_decode_to_themselves() {
-        let mut counters = Counters::default();
+        let mut counters = SequenceCounters::default();
         for (table, field, last) in [("b", "id", 7), ("a", "no", 1), ("a", "id", 2)] {
             counters.take(&TableName::parse(table).unwrap(), field, last);
         }
         let bytes = codec::encode_as(codec::FormatKind::Test, &counters);
         assert_eq!(&bytes[..3], [240, 1, 3], "three counters, in order");
         assert_eq!(
-            codec::decode_as::<Counters>(codec::FormatKind::Test, &bytes).unwrap(),
+            codec::decode_as::<SequenceCounters>(codec::FormatKind::Test, &bytes).unwrap(),
             counters
         );
     }

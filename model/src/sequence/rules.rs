@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flat_nesting_holds_everywhere_and_the_middle_one_by_module() {
+    fn the_flat_nesting_holds_for_all_the_middle_one_by_module() {
         let flat = read(
             r#"{"order_header":{"pattern":"{branchPrefix}-{seq:6}","start":1,"increment":1,
                 "description":"orders"},

@@ -1,9 +1,8 @@
-//! Archive: random batches over a lenient and a strict branch:module.
+//! History: random batches over a lenient and a strict branch:module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::partition::{ChunkSink, ChunkSource};
 use model::{
     Action, Alias, Batch, BranchId, BranchKey, ChildLink, Command, CommandId, Conventions,
     DedupLimits, Definition, Entropy, ModuleId, Mutation, Object, Origin, Partition, PatternPart,
@@ -12,6 +11,8 @@ use model::{
     Validation, Value, VersionRule,
 };
 use proptest::prelude::*;
+
+use crate::shared::{OrderParts, any_order_parts};
 
 const SCHEMA: &str = r#"{"tables": [
     {"name": "order_header", "fields": [
@@ -125,10 +126,10 @@ pub(crate) fn batches(most: usize) -> impl Strategy<Value = Vec<Batch>> {
         let mut stamped = 1_795_220_000_000;
         let mut sent: Vec<Command> = Vec::new();
         let mut entries: Vec<String> = Vec::new();
-        let batch = |(drawn, moved, elapsed_ms, chance): (Vec<_>, i64, u64, u64)| {
+        let batch = |(drawn, moved, elapsed_ms, random): (Vec<_>, i64, u64, u64)| {
             stamped += moved;
             let mut entropy = [7; 16];
-            entropy[..8].copy_from_slice(&chance.to_le_bytes());
+            entropy[..8].copy_from_slice(&random.to_le_bytes());
             let mut commands = Vec::new();
             for (index, drawn) in (0..).zip(drawn) {
                 commands.push(place(drawn, &mut sent, &entries));
@@ -167,7 +168,7 @@ fn place(drawn: GeneratedStep, sent: &mut Vec<Command>, entries: &[String]) -> C
             command(&sent.len().to_string(), branch, Request::Restore(restore))
         }
         GeneratedStep::Retry(n) => {
-            earlier(n, sent).unwrap_or_else(|| command("0", "strict", seats(1)))
+            earlier(n, sent).unwrap_or_else(|| command("0", "strict", ticket(1)))
         }
         GeneratedStep::Reuse(n, request) => match earlier(n, sent) {
             Some(earlier) => Command { request, ..earlier },
@@ -178,8 +179,8 @@ fn place(drawn: GeneratedStep, sent: &mut Vec<Command>, entries: &[String]) -> C
     placed
 }
 
-fn seats(seat: u64) -> Request {
-    let record: Object = [("seat", seat)].into_iter().collect();
+fn ticket(number: u64) -> Request {
+    let record: Object = [("seat", number)].into_iter().collect();
     let table = "ticket".to_owned();
     let mutation = RecordMutation::new(Action::Insert, table, record);
     Request::Transaction(Transaction::of(vec![mutation]))
@@ -204,7 +205,8 @@ fn any_command() -> impl Strategy<Value = GeneratedStep> {
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
-    let mutations = prop_oneof![3 => prop::collection::vec(any_verb(), 1), 1 => any_verbs()];
+    let mutations =
+        prop_oneof![3 => prop::collection::vec(any_mutation(), 1), 1 => any_mutations()];
     let last_event = prop_oneof![
         12 => Just(None),
         1 => Just(Some(None)),
@@ -221,7 +223,7 @@ fn any_request() -> impl Strategy<Value = Request> {
         2 => any_purge(),
         1 => (any::<bool>(), 0..4_u8).prop_map(|(seeded, odd)| reset(seeded, odd == 0)),
         2 => any_replace(),
-        4 => (0..9_u64).prop_map(seats),
+        4 => (0..9_u64).prop_map(ticket),
         2 => prop::sample::select(vec![("ticket", "id"), ("ticket", "seat"), ("none", "id")])
             .prop_map(|(table, field)| {
                 Request::Reserve(Reserve { table: table.to_owned(), field: field.to_owned() })
@@ -230,31 +232,15 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 fn any_order() -> impl Strategy<Value = Request> {
-    let id =
-        prop_oneof![3 => (0..4_u32).prop_map(|n| format!("o{n}")), 1 => Just("draft-1".to_owned())];
-    let version = prop_oneof![1 => Just(None), 3 => (1..4_u64).prop_map(Some)];
-    let shift = prop_oneof![9 => Just("s1"), 1 => Just("")];
-    let few = |prefix: &'static str| {
-        let rows =
-            prop::collection::vec((0..4_u32).prop_map(move |n| format!("{prefix}{n}")), 0..3);
-        let rows = rows.prop_map(|ids| {
-            ids.into_iter().map(|id| [("id", id)].into_iter().collect()).collect::<Vec<Object>>()
-        });
-        // One in four lists is not sent.
-        prop::option::weighted(0.75, rows)
-    };
-    (id, version, shift, few("l"), few("p")).prop_map(|(id, version, shift, lines, payments)| {
-        let mut header: Object = [("id", id.as_str()), ("shiftId", shift)].into_iter().collect();
-        if let Some(version) = version {
-            header.insert("version", Value::from(version));
-        }
+    any_order_parts().prop_map(|OrderParts { header, lines, payments }| {
+        let id = header.get("id").cloned().unwrap_or_default();
         let saved = RecordMutation::new(Action::Save, "order_header", header);
         let mut transaction = Transaction::of([saved]);
         for (table, rows) in [("order_line", lines), ("order_payment", payments)] {
             let children = rows.map(|rows| ReplaceChildren {
                 table: table.to_owned(),
                 parent_field: "orderId".to_owned(),
-                parent: id.as_str().into(),
+                parent: id.clone(),
                 rows,
             });
             transaction.mutations.extend(children.map(Mutation::ReplaceChildren));
@@ -290,9 +276,9 @@ fn any_replace() -> impl Strategy<Value = Request> {
         Value::from([("id", id), ("code", code)].into_iter().collect::<Object>())
     });
     let dishes = prop::collection::vec(row, 0..4).prop_map(|rows| ("dish", Value::Array(rows)));
-    let tickets = (0..3_u64).prop_map(|seat| {
+    let tickets = (0..3_u64).prop_map(|number| {
         let row: Object =
-            [("id", Value::from("mine")), ("seat", seat.into())].into_iter().collect();
+            [("id", Value::from("mine")), ("seat", number.into())].into_iter().collect();
         ("ticket", Value::Array(vec![row.into()]))
     });
     let table = prop_oneof![
@@ -308,11 +294,11 @@ fn any_replace() -> impl Strategy<Value = Request> {
     })
 }
 
-fn any_verbs() -> impl Strategy<Value = Vec<RecordMutation>> {
-    prop::collection::vec(any_verb(), 0..5)
+fn any_mutations() -> impl Strategy<Value = Vec<RecordMutation>> {
+    prop::collection::vec(any_mutation(), 0..5)
 }
 
-fn any_verb() -> impl Strategy<Value = RecordMutation> {
+fn any_mutation() -> impl Strategy<Value = RecordMutation> {
     let action = prop::sample::select(vec![
         Action::Insert,
         Action::Insert,
@@ -364,28 +350,4 @@ fn any_record() -> impl Strategy<Value = (&'static str, Object)> {
         line.prop_map(|record: Object| ("order_line", record)),
         dish.prop_map(|record: Object| ("dish", record)),
     ]
-}
-
-/// A checkpoint in memory.
-#[derive(Default)]
-pub(crate) struct StoreContents(BTreeMap<String, Vec<u8>>);
-
-impl ChunkSink for StoreContents {
-    fn put(&mut self, name: &str, bytes: Vec<u8>) {
-        assert!(self.0.insert(name.to_owned(), bytes).is_none(), "{name} twice");
-    }
-
-    fn keep(&mut self, name: &str) {
-        panic!("{name} was never let go in a history this short");
-    }
-}
-
-impl ChunkSource for StoreContents {
-    fn get(&self, name: &str) -> Option<Vec<u8>> {
-        self.0.get(name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
 }

@@ -8,11 +8,12 @@
 #![allow(clippy::unwrap_used, reason = "what a test takes for granted it unwraps")]
 
 mod history;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use history::{StoreContents, batches, key, start};
+use history::{batches, key, start};
 use model::{
     Answer, AppliedCommand, Batch, BranchKey, BulkOperation, Command, Effect, Event, EventChange,
     Hash, ModuleSnapshot, Object, Offset, Outcome, Partition, Procedures, Read, RecordKey, Reject,
@@ -20,6 +21,7 @@ use model::{
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
+use shared::StoreContents;
 
 fn apply_all(partition: &mut Partition, batches: &[Batch]) -> Vec<Vec<AppliedCommand>> {
     batches.iter().map(|batch| partition.apply(batch)).collect()
@@ -121,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn offsets_have_no_gaps_and_each_event_is_the_child_of_the_one_before(batches in batches(40)) {
+    fn offsets_have_no_gaps_and_events_chain_by_their_hashes(batches in batches(40)) {
         let mut partition = start();
         let applied = apply_all(&mut partition, &batches);
         for branch in ["lenient", "strict"] {
@@ -335,7 +337,7 @@ fn the_histories_try_everything() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut codes, mut effects) = (BTreeSet::new(), BTreeSet::new());
     let (mut repeated, mut brought_back) = (0, 0);
-    for _ in 0..60 {
+    for _ in 0..120 {
         let batches = batches(40).new_tree(&mut runner).unwrap().current();
         let mut partition = start();
         for applied in apply_all(&mut partition, &batches).into_iter().flatten() {

@@ -15,7 +15,7 @@ Example:
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let source = |seeds_only| CatalogueSource::Original { dir: args.dir.clone(), seeds_only };
     let loaded = match catalogue::load(&source(false)) {
-        Err(catalogue::CatalogueError::Live { dir, files }) => {
+        Err(catalogue::CatalogueSourceError::Live { dir, files }) => {
             out::note(format!(
                 "! {} holds live data, which is not imported: {files}\n  start needs --seeds-only \
                  with it",

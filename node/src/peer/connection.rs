@@ -24,21 +24,19 @@ use model::NodeId;
 use parking_lot::Mutex;
 use raft::Priority;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{CallResult, Calls, PeerCallError};
-use super::frame::{CallFailure, FrameKind, HEADER_BYTES, PeerFrame};
+use super::frame::{CallFailure, HEADER_BYTES, PeerFrame, PeerFrameKind};
 use super::hello::ConnectionClass;
 use super::priority_queues::{Outgoing, PriorityQueues, QueueError};
-use super::serve::{AnswerGuard, Inboxes};
+use super::serve::{Inboxes, ServedCalls};
 use super::transport::PeerStream;
 use crate::limits::{
-    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, BULK_CALLS_AT_ONCE,
-    BULK_MESSAGE_BYTES_MAX, BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX,
-    CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX, LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX,
-    READ_BUFFER_BYTES, UNFINISHED_BYTES_MAX, WRITE_BATCH_BYTES,
+    ANSWER_BYTES_MAX, BULK_MESSAGE_BYTES_MAX, BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX,
+    CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX, READ_BUFFER_BYTES, UNFINISHED_BYTES_MAX,
+    WRITE_BATCH_BYTES,
 };
 
 /// Why a connection ended.
@@ -64,18 +62,10 @@ pub(super) struct Connection {
     pub(super) class: ConnectionClass,
     /// Whether this node dialled.
     pub(super) dialled_here: bool,
-    pub(super) priority_queues: PriorityQueues,
+    priority_queues: Arc<PriorityQueues>,
     pub(super) calls: Calls,
-    /// Actor calls of the peer that may still be taken in.
-    pub(super) actor_permits: Arc<Semaphore>,
-    /// Raft calls of the peer that may still be taken in.
-    pub(super) raft_permits: Arc<Semaphore>,
-    /// Bulk calls of the peer that may still be worked on.
-    pub(super) bulk_work: Arc<Semaphore>,
-    /// The budget for large answers, in units of [`BUDGET_UNIT_BYTES`].
-    pub(super) answer_budget: Arc<Semaphore>,
-    /// Ends handlers whose answers nobody can be given any more.
-    pub(super) ended: CancellationToken,
+    served: Arc<ServedCalls>,
+    ended: CancellationToken,
     began: Instant,
     /// Milliseconds from `began` to the last sign of life.
     last_received_ms: AtomicU64,
@@ -126,21 +116,18 @@ impl Connection {
         class: ConnectionClass,
         dialled_here: bool,
     ) -> Self {
+        let (priority_queues, ended) = (Arc::new(PriorityQueues::new()), CancellationToken::new());
+        let served = ServedCalls::new(peer, Arc::clone(&priority_queues), ended.clone());
         Self {
             peer,
             boot,
             data_id,
             class,
             dialled_here,
-            priority_queues: PriorityQueues::new(),
+            priority_queues,
             calls: Calls::new(),
-            actor_permits: Arc::new(Semaphore::new(ACTOR_CALLS_SERVED_MAX)),
-            raft_permits: Arc::new(Semaphore::new(RAFT_CALLS_SERVED_MAX)),
-            bulk_work: Arc::new(Semaphore::new(BULK_CALLS_AT_ONCE)),
-            answer_budget: Arc::new(Semaphore::new(
-                LARGE_ANSWERS_BYTES_AT_ONCE / BUDGET_UNIT_BYTES,
-            )),
-            ended: CancellationToken::new(),
+            served: Arc::new(served),
+            ended,
             began: Instant::now(),
             last_received_ms: AtomicU64::new(0),
             end_reason: Mutex::new(None),
@@ -165,13 +152,14 @@ impl Connection {
             ConnectionClass::Control => Priority::Urgent,
             ConnectionClass::Bulk => Priority::Bulk,
         };
-        let _ = self.priority_queues.put(Outgoing::new(FrameKind::Ping, priority, 0, Bytes::new()));
+        let _ =
+            self.priority_queues.put(Outgoing::new(PeerFrameKind::Ping, priority, 0, Bytes::new()));
     }
 
     /// Sends a call and waits for its end.
     pub(super) async fn call(
         &self,
-        kind: FrameKind,
+        kind: PeerFrameKind,
         priority: Priority,
         payload: Bytes,
         timeout: Duration,
@@ -191,7 +179,7 @@ impl Connection {
     /// Sends a message without an answer.
     pub(super) fn cast(&self, priority: Priority, payload: Bytes) -> Result<(), PeerCallError> {
         check_size(priority, payload.len())?;
-        self.put(Outgoing::new(FrameKind::Cast, priority, self.calls.next_id(), payload))
+        self.put(Outgoing::new(PeerFrameKind::Cast, priority, self.calls.next_id(), payload))
     }
 
     fn put(&self, message: Outgoing) -> Result<(), PeerCallError> {
@@ -208,7 +196,7 @@ impl Connection {
     }
 
     /// Reads and writes until the connection ends.
-    pub(super) async fn run(self: &Arc<Self>, stream: PeerStream, inboxes: &Inboxes) -> EndReason {
+    pub(super) async fn run(&self, stream: PeerStream, inboxes: &Inboxes) -> EndReason {
         let ended = tokio::select! {
             // An end from this side wins over the error it causes on the stream: its reason is
             // told.
@@ -224,7 +212,7 @@ impl Connection {
         // so; only what is left after that may have been executed. Closed queues take nothing more,
         // so no call slips in between.
         for unsent in self.priority_queues.close() {
-            if matches!(unsent.kind, FrameKind::RaftCall | FrameKind::ActorCall) {
+            if matches!(unsent.kind, PeerFrameKind::RaftCall | PeerFrameKind::ActorCall) {
                 let reason = format!("the connection broke before it was sent: {ended}");
                 self.calls.end(unsent.id, Err(PeerCallError::NotSent(reason)));
             }
@@ -250,7 +238,7 @@ impl Connection {
     }
 
     async fn read(
-        self: &Arc<Self>,
+        &self,
         stream: Box<dyn AsyncRead + Send + Unpin>,
         inboxes: &Inboxes,
     ) -> EndReason {
@@ -285,7 +273,7 @@ impl Connection {
             };
             // The caller waits as long as pieces come: a large answer takes longer than the
             // deadline its call was given, which nobody could know.
-            if frame.more && frame.kind == FrameKind::Answer {
+            if frame.more && frame.kind == PeerFrameKind::Answer {
                 self.calls.progress(frame.id, Instant::now());
             }
             match unfinished.add(frame) {
@@ -301,34 +289,32 @@ impl Connection {
     }
 
     /// Does what a frame says; a call for the replicas comes back as the future that answers it.
-    fn take_in(
-        self: &Arc<Self>,
-        frame: PeerFrame,
-        inboxes: &Inboxes,
-    ) -> Option<BoxFuture<'static, ()>> {
+    fn take_in(&self, frame: PeerFrame, inboxes: &Inboxes) -> Option<BoxFuture<'static, ()>> {
         match frame.kind {
-            FrameKind::Ping => {
-                let pong = Outgoing::new(FrameKind::Pong, frame.priority, 0, Bytes::new());
+            PeerFrameKind::Ping => {
+                let pong = Outgoing::new(PeerFrameKind::Pong, frame.priority, 0, Bytes::new());
                 let _ = self.priority_queues.put(pong);
                 None
             }
-            FrameKind::Pong => None,
-            FrameKind::Answer => {
+            PeerFrameKind::Pong => None,
+            PeerFrameKind::Answer => {
                 self.calls.end(frame.id, Ok(frame.payload));
                 None
             }
-            FrameKind::Failed => {
+            PeerFrameKind::Failed => {
                 let failure = CallFailure::from_payload(&frame.payload);
                 self.calls.end(frame.id, Err(failure.into()));
                 None
             }
-            FrameKind::Cast => {
+            PeerFrameKind::Cast => {
                 inboxes.cast(self.peer, frame.payload);
                 None
             }
-            FrameKind::RaftCall | FrameKind::ActorCall => inboxes.answer(self, frame),
-            FrameKind::Unknown(_) => {
-                AnswerGuard::refuse(self, &frame, CallFailure::Unsupported);
+            PeerFrameKind::RaftCall | PeerFrameKind::ActorCall => {
+                inboxes.answer(&self.served, frame)
+            }
+            PeerFrameKind::Unknown(_) => {
+                self.served.refuse(&frame, CallFailure::Unsupported);
                 None
             }
         }
@@ -343,7 +329,8 @@ fn check_size(priority: Priority, bytes: usize) -> Result<(), PeerCallError> {
         Priority::Bulk => BULK_MESSAGE_BYTES_MAX,
     };
     if bytes > most {
-        let reason = format!("a message of {bytes} bytes is larger than its lane's {most}");
+        let reason =
+            format!("a message of {bytes} bytes is larger than the {most} of its priority");
         return Err(PeerCallError::NotSent(reason));
     }
     Ok(())
@@ -394,7 +381,8 @@ impl PartialMessages {
         }
         // Both sides number their calls from 1, so an answer's id may also be the id of a call that
         // the peer makes: the direction is part of the name.
-        let direction = u8::from(matches!(frame.kind, FrameKind::Answer | FrameKind::Failed));
+        let direction =
+            u8::from(matches!(frame.kind, PeerFrameKind::Answer | PeerFrameKind::Failed));
         let name = (direction, frame.id);
         if frame.more {
             let message = self.messages.entry(name).or_default();

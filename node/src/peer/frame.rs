@@ -1,13 +1,13 @@
 //! Frame: the unit of the peer link: a length, a header of sixteen bytes, a payload.
 //!
 //! ```text
-//!   u32 length of what follows | u8 kind | u8 flags | u8 lane | u8 0 | u64 id
+//!   u32 length of what follows | u8 kind | u8 flags | u8 priority | u8 0 | u64 id
 //!       | u32 remaining ms | payload
 //! ```
 //!
 //! Promise: any bytes decode to a frame or to a named error, never to a panic; a kind this build
-//! does not know is a frame of kind [`FrameKind::Unknown`], to be answered, not a reason to hang
-//! up. Refused: frames shorter than their header.
+//! does not know is a frame of kind [`PeerFrameKind::Unknown`], to be answered, not a reason to
+//! hang up. Refused: frames shorter than their header.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft::Priority;
@@ -19,7 +19,7 @@ const FLAG_MORE: u8 = 1;
 
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FrameKind {
+pub(super) enum PeerFrameKind {
     /// Asks for a sign of life.
     Ping,
     /// The sign of life.
@@ -38,7 +38,7 @@ pub(super) enum FrameKind {
     Unknown(u8),
 }
 
-impl FrameKind {
+impl PeerFrameKind {
     fn to_byte(self) -> u8 {
         match self {
             Self::Ping => 1,
@@ -112,7 +112,7 @@ impl CallFailure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PeerFrame {
     /// What it is for.
-    pub(super) kind: FrameKind,
+    pub(super) kind: PeerFrameKind,
     /// The priority it travels with, which is also where its answer belongs.
     pub(super) priority: Priority,
     /// Whether more pieces of the same kind and id follow.
@@ -132,7 +132,7 @@ pub(super) enum FrameError {
     #[error("a frame of {0} bytes is shorter than its header")]
     Short(usize),
     /// There is no such priority.
-    #[error("a frame in lane {0}, which does not exist")]
+    #[error("a frame of priority {0}, which does not exist")]
     Priority(u8),
 }
 
@@ -154,7 +154,7 @@ impl PeerFrame {
         if body.len() < HEADER_BYTES {
             return Err(FrameError::Short(body.len()));
         }
-        let kind = FrameKind::from_byte(body.get_u8());
+        let kind = PeerFrameKind::from_byte(body.get_u8());
         let more = body.get_u8() & FLAG_MORE != 0;
         let priority = body.get_u8();
         let priority = priority_from_byte(priority).ok_or(FrameError::Priority(priority))?;
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn the_header_is_pinned_byte_by_byte() {
         let frame = PeerFrame {
-            kind: FrameKind::RaftCall,
+            kind: PeerFrameKind::RaftCall,
             priority: Priority::Log,
             more: true,
             id: 7,
@@ -221,7 +221,7 @@ mod tests {
             remaining_ms in any::<u32>(), payload in prop::collection::vec(any::<u8>(), 0..200),
         ) {
             let frame = PeerFrame {
-                kind: FrameKind::from_byte(kind),
+                kind: PeerFrameKind::from_byte(kind),
                 priority: priority_from_byte(priority).unwrap(),
                 more, id, remaining_ms,
                 payload: payload.into(),

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use raft::Priority;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::frame::{CallFailure, FrameKind, PeerFrame, priority_to_byte};
+use super::frame::{CallFailure, PeerFrame, PeerFrameKind, priority_to_byte};
 use crate::limits::{
     BULK_PIECE_BYTES_MAX, BULK_QUEUE_BYTES_MAX, CALL_QUEUE_BYTES_MAX, FEED_QUEUE_BYTES_MAX,
     LOG_QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, URGENT_QUEUE_BYTES_MAX, WRITE_BATCH_BYTES,
@@ -33,7 +33,7 @@ const QUEUE_BYTES_MAX: [usize; 5] = [
 
 /// A message on its way out.
 pub(super) struct Outgoing {
-    pub(super) kind: FrameKind,
+    pub(super) kind: PeerFrameKind,
     pub(super) priority: Priority,
     pub(super) id: u64,
     /// When a call's caller gives up.
@@ -50,7 +50,7 @@ pub(super) type HeldPermits = [Option<OwnedSemaphorePermit>; 2];
 
 impl Outgoing {
     /// A message without deadline and permit.
-    pub(super) fn new(kind: FrameKind, priority: Priority, id: u64, payload: Bytes) -> Self {
+    pub(super) fn new(kind: PeerFrameKind, priority: Priority, id: u64, payload: Bytes) -> Self {
         Self { kind, priority, id, deadline: None, payload, permit: None, budget: None }
     }
 }
@@ -104,7 +104,7 @@ impl PriorityQueues {
         // A large answer has waited for its part of the budget, so it is never too much here.
         let is_too_much = queue.bytes + message.payload.len() > 2 * QUEUE_BYTES_MAX[place];
         if is_too_much && message.budget.is_none() {
-            message.kind = FrameKind::Failed;
+            message.kind = PeerFrameKind::Failed;
             message.payload = CallFailure::Dropped.to_payload();
         }
         queue.bytes += message.payload.len();
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn message(priority: Priority, id: u64, bytes: usize) -> Outgoing {
-        Outgoing::new(FrameKind::Cast, priority, id, Bytes::from(vec![0; bytes]))
+        Outgoing::new(PeerFrameKind::Cast, priority, id, Bytes::from(vec![0; bytes]))
     }
 
     async fn batch(priority_queues: &PriorityQueues) -> Vec<(Priority, u64, bool)> {

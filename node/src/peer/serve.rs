@@ -15,14 +15,63 @@ use futures::future::BoxFuture;
 use model::NodeId;
 use parking_lot::RwLock;
 use raft::Priority;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::RaftInbox;
-use super::connection::Connection;
-use super::frame::{CallFailure, FrameKind, PeerFrame};
-use super::priority_queues::Outgoing;
-use crate::limits::{ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, LARGE_ANSWER_BYTES};
+use super::frame::{CallFailure, PeerFrame, PeerFrameKind};
+use super::priority_queues::{Outgoing, PriorityQueues};
+use crate::limits::{
+    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, BULK_CALLS_AT_ONCE,
+    LARGE_ANSWER_BYTES, LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX,
+};
+
+/// What bounds the calls of the peer that one connection serves, and where their answers go.
+pub(super) struct ServedCalls {
+    peer: NodeId,
+    priority_queues: Arc<PriorityQueues>,
+    /// Actor calls of the peer that may still be taken in.
+    actor_permits: Arc<Semaphore>,
+    /// Raft calls of the peer that may still be taken in.
+    raft_permits: Arc<Semaphore>,
+    /// Bulk calls of the peer that may still be worked on.
+    bulk_work: Arc<Semaphore>,
+    /// The budget for large answers, in units of [`BUDGET_UNIT_BYTES`].
+    answer_budget: Arc<Semaphore>,
+    /// Ends handlers whose answers nobody can be given any more.
+    ended: CancellationToken,
+}
+
+impl ServedCalls {
+    pub(super) fn new(
+        peer: NodeId,
+        priority_queues: Arc<PriorityQueues>,
+        ended: CancellationToken,
+    ) -> Self {
+        Self {
+            peer,
+            priority_queues,
+            actor_permits: Arc::new(Semaphore::new(ACTOR_CALLS_SERVED_MAX)),
+            raft_permits: Arc::new(Semaphore::new(RAFT_CALLS_SERVED_MAX)),
+            bulk_work: Arc::new(Semaphore::new(BULK_CALLS_AT_ONCE)),
+            answer_budget: Arc::new(Semaphore::new(
+                LARGE_ANSWERS_BYTES_AT_ONCE / BUDGET_UNIT_BYTES,
+            )),
+            ended,
+        }
+    }
+
+    /// Refuses a call that was not begun. If even that does not fit, the caller's deadline ends it.
+    pub(super) fn refuse(&self, call: &PeerFrame, failure: CallFailure) {
+        if call.id == 0 {
+            return;
+        }
+        let priority = answer_priority(call.priority);
+        let message = Outgoing::new(PeerFrameKind::Failed, priority, call.id, failure.to_payload());
+        let _ = self.priority_queues.put(message);
+    }
+}
 
 /// Whom arriving messages are for. Both come after the link, because they are made with it, and
 /// leave with it, because they hold it.
@@ -69,32 +118,32 @@ impl Inboxes {
     /// poll; a call for the actors runs in a task of its own until the connection ends.
     pub(super) fn answer(
         &self,
-        connection: &Arc<Connection>,
+        served: &Arc<ServedCalls>,
         frame: PeerFrame,
     ) -> Option<BoxFuture<'static, ()>> {
-        let is_raft = frame.kind == FrameKind::RaftCall;
-        let permits = if is_raft { &connection.raft_permits } else { &connection.actor_permits };
+        let is_raft = frame.kind == PeerFrameKind::RaftCall;
+        let permits = if is_raft { &served.raft_permits } else { &served.actor_permits };
         if frame.remaining_ms == 0 {
-            AnswerGuard::refuse(connection, &frame, CallFailure::Expired);
+            served.refuse(&frame, CallFailure::Expired);
             return None;
         }
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            AnswerGuard::refuse(connection, &frame, CallFailure::Busy);
+            served.refuse(&frame, CallFailure::Busy);
             return None;
         };
-        let Some(work) = self.begin(connection.peer, &frame) else {
-            AnswerGuard::refuse(connection, &frame, CallFailure::Starting);
+        let Some(work) = self.begin(served.peer, &frame) else {
+            served.refuse(&frame, CallFailure::Starting);
             return None;
         };
         let answering = AnswerGuard {
-            connection: Arc::clone(connection),
+            served: Arc::clone(served),
             priority: answer_priority(frame.priority),
             id: frame.id,
             permit: Some(permit),
         };
         let deadline = Instant::now() + Duration::from_millis(frame.remaining_ms.into());
-        let bulk = (frame.priority == Priority::Bulk && !is_raft)
-            .then(|| Arc::clone(&connection.bulk_work));
+        let bulk =
+            (frame.priority == Priority::Bulk && !is_raft).then(|| Arc::clone(&served.bulk_work));
         let answer = async move {
             // What a bulk call brings up may be large: so many at once. A closed
             // semaphore would be a defect; it is never closed.
@@ -110,7 +159,7 @@ impl Inboxes {
         if is_raft {
             return Some(Box::pin(answer));
         }
-        let ended = connection.ended.clone();
+        let ended = served.ended.clone();
         tokio::spawn(async move { ended.run_until_cancelled(answer).await });
         None
     }
@@ -118,7 +167,7 @@ impl Inboxes {
     /// The work a call asks for, not begun yet; `None` where nobody is there for it.
     fn begin(&self, from: NodeId, call: &PeerFrame) -> Option<BoxFuture<'static, Bytes>> {
         let payload = call.payload.clone();
-        if call.kind == FrameKind::RaftCall {
+        if call.kind == PeerFrameKind::RaftCall {
             let raft = self.raft.read().clone()?;
             return Some(Box::pin(async move { raft.handle(from, payload).await }));
         }
@@ -137,8 +186,8 @@ fn answer_priority(call: Priority) -> Priority {
 }
 
 /// The duty to answer one call.
-pub(super) struct AnswerGuard {
-    connection: Arc<Connection>,
+struct AnswerGuard {
+    served: Arc<ServedCalls>,
     priority: Priority,
     id: u64,
     /// Taken by the answer.
@@ -151,49 +200,39 @@ impl AnswerGuard {
     /// it.
     async fn answer(mut self, payload: Bytes, deadline: Instant) {
         if payload.len() > ANSWER_BYTES_MAX {
-            return self.send(FrameKind::Failed, CallFailure::TooLarge.to_payload(), None);
+            return self.send(PeerFrameKind::Failed, CallFailure::TooLarge.to_payload(), None);
         }
         if payload.len() <= LARGE_ANSWER_BYTES {
-            return self.send(FrameKind::Answer, payload, None);
+            return self.send(PeerFrameKind::Answer, payload, None);
         }
         let units = payload.len().div_ceil(BUDGET_UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let budget = Arc::clone(&self.connection.answer_budget).acquire_many_owned(units);
+        let budget = Arc::clone(&self.served.answer_budget).acquire_many_owned(units);
         match tokio::time::timeout_at(deadline, budget).await {
             Ok(Ok(budget)) => {
                 self.priority = Priority::Bulk;
-                self.send(FrameKind::Answer, payload, Some(budget));
+                self.send(PeerFrameKind::Answer, payload, Some(budget));
             }
             // Nobody waits for it any more.
             Ok(Err(_)) | Err(_) => {
-                self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None)
+                self.send(PeerFrameKind::Failed, CallFailure::Dropped.to_payload(), None)
             }
         }
     }
 
-    fn send(&mut self, kind: FrameKind, payload: Bytes, budget: Option<OwnedSemaphorePermit>) {
+    fn send(&mut self, kind: PeerFrameKind, payload: Bytes, budget: Option<OwnedSemaphorePermit>) {
         let permit = self.permit.take();
         let new = Outgoing::new(kind, self.priority, self.id, payload);
         let message = Outgoing { permit, budget, ..new };
         // A closed connection has ended the call already.
-        let _ = self.connection.priority_queues.put(message);
-    }
-
-    /// Refuses a call that was not begun. If even that does not fit, the caller's deadline ends it.
-    pub(super) fn refuse(connection: &Connection, call: &PeerFrame, failure: CallFailure) {
-        if call.id == 0 {
-            return;
-        }
-        let priority = answer_priority(call.priority);
-        let message = Outgoing::new(FrameKind::Failed, priority, call.id, failure.to_payload());
-        let _ = connection.priority_queues.put(message);
+        let _ = self.served.priority_queues.put(message);
     }
 }
 
 impl Drop for AnswerGuard {
     fn drop(&mut self) {
         if self.permit.is_some() {
-            self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None);
+            self.send(PeerFrameKind::Failed, CallFailure::Dropped.to_payload(), None);
         }
     }
 }

@@ -54,6 +54,7 @@
 mod index;
 mod recover;
 mod segment_allocator;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -73,7 +74,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::disk::wal::index::EntrySource;
 use crate::disk::wal::segment_allocator::SegmentAllocator;
-use crate::disk::wal::writer::{PendingSubmission, State, WalShared, WalWriter};
+use crate::disk::wal::shared::{PendingSubmission, State, WalShared};
+use crate::disk::wal::writer::WalWriter;
 use crate::disk::{Device, GroupKey, RealDevice};
 use crate::limits;
 

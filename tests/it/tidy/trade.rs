@@ -12,7 +12,7 @@ const OF_AN_ORDER: [&str; 7] = ["header", "headers", "line", "lines", "id", "sta
 /// The rules of this file.
 pub(super) const RULES: &[Rule] = &[Rule {
     name: "the model has no word of a trade",
-    check: model_knows_no_trade,
+    check: no_trade_in_model,
     wrong: &[
         WrongExample {
             files: &[("model/src/a.rs", "//! A.\n\nstruct SaveOrders;\n")],
@@ -39,7 +39,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     ],
 }];
 
-fn model_knows_no_trade(tree: &Tree) -> Vec<Finding> {
+fn no_trade_in_model(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in tree.rust().filter(|file| file.path.starts_with("model/src/")) {
         let lines = file.text.lines().zip(file.code.lines()).enumerate();

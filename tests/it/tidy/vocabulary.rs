@@ -1,8 +1,6 @@
 //! Vocabulary: names are the field's, and each type name has one meaning in the workspace.
 //!
-//! A name that the field has a word for is refused, with that word. Names that stand against a rule
-//! today are listed in `vocabulary-left.txt`, which may only shrink: an entry that no longer occurs
-//! is a finding too.
+//! A name that the field has a word for is refused, with that word.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,9 +77,6 @@ const TYPES: [(&str, &str); 23] = [
 ];
 /// Names that many files may give to a type of their own.
 const SHARED: [&str; 7] = ["Args", "Config", "Error", "Inner", "Message", "Shape", "State"];
-/// The names that stand against a rule today: the rule's key, then a name, one a line.
-const LEFT: &str = include_str!("vocabulary-left.txt");
-const LEFT_PATH: &str = "tests/it/tidy/vocabulary-left.txt";
 const GLOSSARY: &str = "docs/glossary.md";
 /// The longest name of a test.
 const TEST_NAME_MAX: usize = 60;
@@ -90,7 +85,7 @@ const TEST_NAME_MAX: usize = 60;
 pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a name is the field's",
-        check: |tree| words(tree, &left(tree, "word")),
+        check: words,
         wrong: &[
             WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nfn ring_bell() {}\n")],
@@ -108,7 +103,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a type is named by what it is",
-        check: |tree| types(tree, &left(tree, "type")),
+        check: types,
         wrong: &[WrongExample {
             files: &[("raft/src/a.rs", "//! A.\n\npub(crate) struct Turn {\n}\n")],
             at: ("raft/src/a.rs", 3),
@@ -117,7 +112,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a type name has one meaning in the workspace",
-        check: |tree| duplicates(tree, &left(tree, "twice")),
+        check: duplicates,
         wrong: &[WrongExample {
             files: &[
                 ("model/src/a.rs", "//! A.\npub struct Place;\n"),
@@ -136,7 +131,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a test's name is short",
-        check: |tree| test_names(tree, &left(tree, "test")),
+        check: test_names,
         wrong: &[WrongExample {
             files: &[(
                 "raft/tests/a.rs",
@@ -164,26 +159,7 @@ pub(super) const RULES: &[Rule] = &[
             ("actors/src/a.rs", "//! A.\npub struct LeaderClient;\n"),
         ]],
     },
-    Rule {
-        name: "what is left of old names only shrinks",
-        check: entries,
-        wrong: &[WrongExample {
-            files: &[(LEFT_PATH, "word no_such_name_anywhere\n")],
-            at: (LEFT_PATH, 1),
-        }],
-        fine: &[&[
-            (LEFT_PATH, "word ring_bell\n"),
-            ("raft/src/a.rs", "//! A.\nfn ring_bell() {}\n"),
-        ]],
-    },
 ];
-
-/// The names of one rule that stand today. None for an example, which has no such file.
-fn left(tree: &Tree, key: &str) -> BTreeSet<String> {
-    let text = tree.get(LEFT_PATH).map_or("", |_| LEFT);
-    let entries = text.lines().filter_map(|line| line.split_once(' '));
-    entries.filter(|(of, _)| *of == key).map(|(_, name)| name.to_owned()).collect()
-}
 
 /// A name in code, and its line.
 fn identifiers(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
@@ -220,12 +196,12 @@ fn banned_word(name: &str) -> Option<&'static (&'static str, &'static str)> {
     WORDS.iter().find(|(word, _)| parts.iter().any(|part| part == word))
 }
 
-fn words(tree: &Tree, left: &BTreeSet<String>) -> Vec<Finding> {
+fn words(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in tree.rust() {
         let mut seen = BTreeSet::new();
         for (line, name) in identifiers(file) {
-            if left.contains(name) || !seen.insert(name) {
+            if !seen.insert(name) {
                 continue;
             }
             if let Some((word, instead)) = banned_word(name) {
@@ -256,10 +232,10 @@ fn definitions(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn types(tree: &Tree, left: &BTreeSet<String>) -> Vec<Finding> {
+fn types(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in tree.rust() {
-        for (line, name) in definitions(file).filter(|(_, name)| !left.contains(*name)) {
+        for (line, name) in definitions(file) {
             if let Some((_, instead)) = TYPES.iter().find(|(banned, _)| *banned == name) {
                 found.push(file.finding(line, format!("a type `{name}`"), *instead));
             }
@@ -279,10 +255,10 @@ fn definitions_by_name(tree: &Tree) -> BTreeMap<&str, Vec<(&SourceFile, usize)>>
     by_name
 }
 
-fn duplicates(tree: &Tree, left: &BTreeSet<String>) -> Vec<Finding> {
+fn duplicates(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, places) in definitions_by_name(tree) {
-        for (file, line) in places.iter().skip(1).filter(|_| !left.contains(name)) {
+        for (file, line) in places.iter().skip(1) {
             let first = places[0].0;
             let right = format!("another name, or the type `{name}` of {}", first.path);
             found.push(file.finding(*line, format!("a second type `{name}`"), right));
@@ -305,11 +281,11 @@ fn tests(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn test_names(tree: &Tree, left: &BTreeSet<String>) -> Vec<Finding> {
+fn test_names(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in tree.rust() {
         for (line, name) in tests(file) {
-            if name.len() > TEST_NAME_MAX && !left.contains(name) {
+            if name.len() > TEST_NAME_MAX {
                 let right = format!("the rule it holds, in at most {TEST_NAME_MAX} characters");
                 found.push(file.finding(line, format!("`{name}` has {}", name.len()), right));
             }
@@ -347,25 +323,4 @@ fn is_type_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase())
         && name.chars().all(char::is_alphanumeric)
         && name.chars().any(|c| c.is_ascii_lowercase())
-}
-
-/// Entries that no longer occur.
-fn entries(tree: &Tree) -> Vec<Finding> {
-    let Some(file) = tree.get(LEFT_PATH) else { return Vec::new() };
-    let names: BTreeSet<&str> = tree.rust().flat_map(identifiers).map(|(_, name)| name).collect();
-    let by_name = definitions_by_name(tree);
-    let mut found = Vec::new();
-    for (at, line) in file.text.lines().enumerate() {
-        let occurs = match line.split_once(' ') {
-            Some(("word", name)) => names.contains(name) && banned_word(name).is_some(),
-            Some(("type", name)) => by_name.contains_key(name),
-            Some(("twice", name)) => by_name.get(name).is_some_and(|places| places.len() > 1),
-            Some(("test", name)) => names.contains(name),
-            Some(_) | None => false,
-        };
-        if !occurs {
-            found.push(file.finding(at + 1, format!("`{line}` no longer occurs"), "no such line"));
-        }
-    }
-    found
 }

@@ -142,8 +142,9 @@ pub(super) const RULES: &[Rule] = &[
         fine: &[&[
             (
                 "docs/protocol.md",
-                "`no_story`\n| Rule | Stories |\n|---|---|\n| a `b` | `it_is_told` |\n\n`no`\n",
+                "`no_story`\n| Rule | Stories |\n|---|---|\n| a `b` | `it_is_told` `a/b.txt` |\n\n`no`\n",
             ),
+            ("a/b.txt", "# It is told.\n"),
             ("tests/it/a.rs", "//! A.\n\nfn it_is_told() {}\n"),
         ]],
     },
@@ -252,10 +253,12 @@ fn stories(tree: &Tree) -> Vec<Finding> {
         for (at, line) in lines.skip(2).take_while(|(_, line)| line.starts_with('|')) {
             let named = line.rsplit('|').nth(1).unwrap_or_default();
             for story in named.split('`').skip(1).step_by(2) {
-                let told = format!("fn {story}()");
+                let definition = format!("fn {story}()");
                 let mut code = tree.files.iter().filter(|file| file.path.ends_with(".rs"));
-                if !code.any(|file| file.text.contains(&told)) {
-                    let right = "the name of a test, as the code has it";
+                // A script has a path: its test plays all scripts.
+                let is_script = story.ends_with(".txt") && tree.get(story).is_some();
+                if !is_script && !code.any(|file| file.text.contains(&definition)) {
+                    let right = "the name of a test, as the code has it, or the path of a script";
                     found.push(file.finding(at + 1, format!("no story {story}"), right));
                 }
             }

@@ -140,6 +140,7 @@ fn mutation(mut event: Object, validation: Validation) -> Result<RecordMutation,
 /// No events: only whether the client knows the last one.
 async fn nothing(scope: &ModuleScope, received: Option<String>) -> Result<Response, ApiError> {
     let log = log_head(scope, ReadLevel::Linearizable).await?;
+    // No command is submitted that would check it: it is compared here, with the newest state.
     let expected = log.last.as_ref().map(|last| last.event_id.clone());
     if expected != received {
         return Err(model::Reject::LastEvent { expected, received }.into());

@@ -138,24 +138,24 @@ impl ResetRequest {
         };
         let keys: Vec<BranchKey> = resets
             .iter()
-            .map(|resets| BranchKey::new(self.branch.clone(), resets.module.clone()))
+            .map(|reset| BranchKey::new(self.branch.clone(), reset.module.clone()))
             .collect();
-        let flag = |resets: &ModuleReset| {
-            let key = (self.branch.clone(), resets.module.to_string());
+        let flag = |reset: &ModuleReset| {
+            let key = (self.branch.clone(), reset.module.to_string());
             catalogue.full_sync.get(&key).filter(|_| raised)
         };
-        let shown = resets.iter().zip(&keys).map(|(resets, key)| match &resets.outcome {
-            Ok(reset) => ResetView {
-                version: Some(reset.version),
-                reset_at: Some(reset.at.to_iso()),
+        let shown = resets.iter().zip(&keys).map(|(reset, key)| match &reset.outcome {
+            Ok(done) => ResetView {
+                version: Some(done.version),
+                reset_at: Some(done.at.to_iso()),
                 status: "ok",
-                history_entry: reset.entry.as_ref().map(|entry| EntrySummary::of(key, entry)),
+                history_entry: done.entry.as_ref().map(|entry| EntrySummary::of(key, entry)),
                 // The answer shows the asker's reason, the directive that is sent another.
-                full_sync_flag: flag(resets).map(|flag| Flag::of(flag).because(&self.reason)),
+                full_sync_flag: flag(reset).map(|flag| Flag::of(flag).because(&self.reason)),
                 error: failed.clone(),
-                ..ResetView::failed(resets.module.as_str(), "")
+                ..ResetView::failed(reset.module.as_str(), "")
             },
-            Err(error) => ResetView::failed(resets.module.as_str(), error.message()),
+            Err(error) => ResetView::failed(reset.module.as_str(), error.message()),
         });
         let unknown =
             self.unknown.iter().map(|module| ResetView::failed(module, "module-not-found"));

@@ -252,18 +252,18 @@ pub(super) async fn restore(
         EventChange::Module(change) => Some(change),
         EventChange::Record(_) => None,
     });
-    let told = |name: &str| change.and_then(|change| change.details.get(name));
+    let detail = |name: &str| change.and_then(|change| change.details.get(name));
     let back = |change: &model::ModuleChange| {
         change.records.iter().filter(|(_, _, record)| record.is_some()).count()
     };
-    let counted = told("totalRestored").and_then(Value::as_u64).map(|total| total as usize);
+    let counted = detail("totalRestored").and_then(Value::as_u64).map(|total| total as usize);
     let response = json(
         StatusCode::OK,
         &Shape {
             branch_id: scope.key.branch.as_str(),
             module_id: scope.key.module.as_str(),
             entry_id: &entry_id,
-            restored: told("restored").and_then(Value::as_array).unwrap_or_default(),
+            restored: detail("restored").and_then(Value::as_array).unwrap_or_default(),
             total_restored: counted.or_else(|| change.map(back)).unwrap_or(0),
             changed: change.is_some_and(|change| !change.records.is_empty()),
             history_entry: entry.as_ref().map(|entry| EntrySummary::of(&scope.key, entry)),

@@ -99,8 +99,8 @@ fn object(name: &str, schema: &Value, depth: usize) -> Value {
         members.map(|(name, schema)| (name.clone(), value(name, schema, depth + 1))).collect();
     let others = &schema["additionalProperties"];
     // `*: any` says nothing of what there is; any other shape does.
-    let is_told = others["type"].is_string() || others["$ref"].is_string();
-    if object.is_empty() && is_told {
+    let is_described = others["type"].is_string() || others["$ref"].is_string();
+    if object.is_empty() && is_described {
         object.insert(member_of(name).to_owned(), value(name, others, depth + 1));
     } else if object.is_empty() && matches!(name, "where" | "primaryKey" | "recordRef") {
         object.insert("id".to_owned(), json!("DAR-001001"));

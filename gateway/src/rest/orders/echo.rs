@@ -12,7 +12,7 @@ use crate::rest::orders::payload::{PAYMENT_STATE, Payload, STAGE, STATUS, TYPE, 
 const ACTOR: &str = "pos";
 
 /// What the branch made of an order.
-pub(super) struct Saved {
+pub(super) struct SavedOrder {
     pub(super) id: String,
     pub(super) at: Timestamp,
     /// As stored, with the number it was given.
@@ -20,7 +20,7 @@ pub(super) struct Saved {
 }
 
 /// The order as it was understood; `table` is the one its lines are stored in.
-pub(super) fn normalized(payload: &Payload, saved: &Saved, table: Option<&Table>) -> Object {
+pub(super) fn normalized(payload: &Payload, saved: &SavedOrder, table: Option<&Table>) -> Object {
     let order = &payload.order;
     let at = millis(saved.at);
     let sent = |name: &str| order.get(name).cloned().unwrap_or_default();
@@ -86,7 +86,7 @@ fn table_ids(order: &Object) -> Value {
     }
 }
 
-fn line_of(payload: &Payload, saved: &Saved, line: &Object, table: Option<&Table>) -> Object {
+fn line_of(payload: &Payload, saved: &SavedOrder, line: &Object, table: Option<&Table>) -> Object {
     let sent = |names: &[&str]| names.iter().find_map(|name| line.get(name)).cloned();
     let at = millis(saved.at);
     let id = text(line, &["id"]);
@@ -138,7 +138,7 @@ fn line_status(line: &Object) -> String {
 }
 
 /// The logs of an order: those sent, else the one that is added.
-fn status_logs(payload: &Payload, saved: &Saved) -> Value {
+fn status_logs(payload: &Payload, saved: &SavedOrder) -> Value {
     let order = &payload.order;
     let log = |sent: &Object| {
         let word = |names: &[&str], otherwise: &str| {
@@ -160,7 +160,7 @@ fn status_logs(payload: &Payload, saved: &Saved) -> Value {
 }
 
 /// The logs of a line, likewise.
-fn line_logs(payload: &Payload, saved: &Saved, line: &Object) -> Value {
+fn line_logs(payload: &Payload, saved: &SavedOrder, line: &Object) -> Value {
     let line_id = text(line, &["id"]).unwrap_or_default();
     let log = |sent: &Object| {
         let status = text(sent, &["status", "statusId"]).unwrap_or_else(|| line_status(line));
@@ -183,12 +183,12 @@ fn each_or_one(of: &Object, log: impl Fn(&Object) -> Object) -> Value {
     Value::Array(sent.iter().map(|sent| Value::Object(log(sent))).collect())
 }
 
-fn log_id(sent: &Object, owner: &str, saved: &Saved) -> Value {
+fn log_id(sent: &Object, owner: &str, saved: &SavedOrder) -> Value {
     text(sent, &["id"]).unwrap_or_else(|| format!("{owner}::status::{}", saved.at.0)).into()
 }
 
 /// What every log ends with.
-fn log_end(payload: &Payload, sent: &Object, saved: &Saved) -> [(&'static str, Value); 3] {
+fn log_end(payload: &Payload, sent: &Object, saved: &SavedOrder) -> [(&'static str, Value); 3] {
     let actor = text(sent, &["actorId", "actor", "userId"]).or_else(|| payload.actor.clone());
     let metadata = sent.get("metadata").cloned().unwrap_or_else(|| Object::new().into());
     let at = ["changedAt", "at", "timestamp"].iter().find_map(|name| sent.get(name)).cloned();
@@ -220,7 +220,7 @@ mod tests {
         let body = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
         let payload = Payload::read(body).unwrap();
         let at = Timestamp(1_795_220_601_017);
-        normalized(&payload, &Saved { id: "DAR-001027".to_owned(), at, metadata: None }, None)
+        normalized(&payload, &SavedOrder { id: "DAR-001027".to_owned(), at, metadata: None }, None)
     }
 
     fn member(object: &Object, name: &str) -> String {

@@ -185,6 +185,7 @@ impl Payload {
         let mut sent = self.order.clone();
         let totals = self.order.get("totals").and_then(Value::as_object);
         for (name, theirs) in TOTALS {
+            // What the order says itself goes before its `totals`.
             let missing = self.order.get(name).is_none_or(|value| amount(value).is_none());
             let total = totals.and_then(|totals| theirs.iter().find_map(|name| totals.get(name)));
             if let Some(total) = total.filter(|total| missing && !total.is_null()) {
@@ -193,8 +194,8 @@ impl Payload {
         }
         let mut header = named(table, &sent, HEADER);
         // Where neither is sent, what is stored of the order stays as it is.
-        let told = self.lines.is_some() || self.order.get("metadata").is_some();
-        if told && table.field("metadata").is_some() {
+        let is_sent = self.lines.is_some() || self.order.get("metadata").is_some();
+        if is_sent && table.field("metadata").is_some() {
             header.insert("metadata", self.metadata().into());
         }
         if self.is_new() {
@@ -281,6 +282,7 @@ fn named(table: &Table, sent: &Object, names: Names) -> Object {
         let theirs =
             || theirs?.1.iter().filter_map(|name| sent.get(name)).find(|value| !value.is_null());
         let said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
+        // An empty value gives way to one under another name, and stands where there is none.
         let own = own.filter(said).or_else(theirs).or(own);
         if let Some(value) = own.and_then(|value| stored(field, value)) {
             record.insert(field.name.clone(), value);

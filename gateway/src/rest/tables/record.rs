@@ -50,6 +50,7 @@ pub(super) async fn read(
     let query = Query { table: name.to_owned(), key: Some(sent.clone()), ..Query::default() };
     let answer = scope.store.read(scope.key.clone(), Read::Query(query), scope.level).await?;
     let Answer::Query(mut page) = answer else { return Err(unexpected_answer(&answer)) };
+    // As the table spells it, so that the same record has one `recordRef` whatever was sent.
     let key = table.key_named(&sent).unwrap_or_else(|| RecordKey(sent.into()));
     decimals.rows(scope.schema(), name, &mut page.rows);
     let Some(record) = page.rows.first() else {

@@ -1,281 +1,289 @@
 //! Original: the dialect of the original's clients, and of today's: frames of JSON, each with its
 //! `type`. Their members and their order are the wire contract (docs/protocol.md, section 2).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{
-    BranchId, BranchKey, Delta, Event, FullSyncFlag, Incarnation, ModuleId, ModuleSnapshot, Object,
-    Timestamp, Value,
+    BranchId, BranchKey, Delta, Event, EventChange, ModuleId, ModuleSnapshot, Object, Value,
 };
-use serde::{Serialize, Serializer};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Dialect, LargeFrame, LogLevel, Request};
+use super::{
+    ClientFrame, ClientRequest, Dialect, LogLevel, ResumedModule, ServerFrame, UnreadableFrame,
+};
 use crate::error::ApiError;
+use crate::limits::{ID_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::render;
 use crate::rest::DEFAULT_BRANCH;
-use crate::wire::{
-    Directive, Members, RecordEvent, RecordRef, TopicFrame, WireCursor, event_frames,
-};
+use crate::wire::{Directive, ModuleEvent, RecordEvent, RecordRef, SnapshotReason, WireCursor};
+use crate::ws::subscription::ResyncReason;
+use crate::ws::topic::TopicSource;
+
+/// Where a frame says which request it is, the first first.
+const REQUEST_IDS: [&[&str]; 3] = [&["meta", "requestId"], &["meta", "requestID"], &["requestId"]];
 
 /// Speaks as the original did.
-pub(crate) struct Original;
+pub(crate) struct OriginalDialect;
 
-impl Dialect for Original {
-    fn hello(&self, server_id: &str, now: Timestamp) -> Utf8Bytes {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Hello<'a> {
-            r#type: &'a str,
-            server_id: &'a str,
-            now: String,
-            defaults: Defaults<'a>,
-        }
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Defaults<'a> {
-            branch_id: &'a str,
-        }
-        let defaults = Defaults { branch_id: DEFAULT_BRANCH };
-        text(&Hello { r#type: "server:hello", server_id, now: now.to_iso(), defaults })
+impl Dialect for OriginalDialect {
+    fn id(&self) -> u16 {
+        0
     }
 
-    fn log(
-        &self,
-        server_id: &str,
-        level: LogLevel,
-        message: &str,
-        context: &Object,
-        at: Timestamp,
-    ) -> Utf8Bytes {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Log<'a> {
-            r#type: &'a str,
-            level: LogLevel,
-            message: &'a str,
-            context: &'a Object,
-            ts: String,
-            server_id: &'a str,
+    fn parse(&self, message: &[u8]) -> Result<ClientFrame, Box<UnreadableFrame>> {
+        match Value::from_json(message) {
+            Ok(Value::Object(members)) => {
+                let named = members.get("type");
+                let known = named.and_then(Value::as_str).and_then(request);
+                let request = known.unwrap_or_else(|| ClientRequest::Unknown(named.cloned()));
+                Ok(ClientFrame { request, members, bytes: message.len() })
+            }
+            Ok(_) => Err(Box::new(UnreadableFrame {
+                error: None,
+                request: None,
+                request_id: None,
+                topic: None,
+            })),
+            Err(error) => {
+                let text = |name| match Value::find_in_json(message, &[name]) {
+                    Some(Value::String(text)) => Some(text),
+                    _ => None,
+                };
+                let is_short = |id: &Value| {
+                    id.key_text().is_some_and(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX)
+                };
+                let id = REQUEST_IDS.iter().find_map(|path| Value::find_in_json(message, path));
+                Err(Box::new(UnreadableFrame {
+                    error: Some(error),
+                    request: text("type").as_deref().and_then(request),
+                    request_id: id.filter(is_short),
+                    topic: text("topic").filter(|topic| topic.len() <= TOPIC_NAME_BYTES_MAX),
+                }))
+            }
         }
-        text(&Log { r#type: "server:log", level, message, context, ts: at.to_iso(), server_id })
     }
 
-    fn error(&self, request_id: Option<&Value>, error: &ApiError) -> Utf8Bytes {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Failure<'a> {
-            r#type: &'a str,
-            request_id: Option<&'a Value>,
-            code: &'a str,
-            message: &'a str,
-            details: Object,
+    fn brings_snapshot(&self, message: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Frame<'a> {
+            #[serde(borrow)]
+            r#type: Cow<'a, str>,
+            #[serde(borrow)]
+            topic: Cow<'a, str>,
+            data: Data,
         }
-        let mut details = error.shown_details();
-        if let Some(index) = error.index() {
-            details.insert("index", index.into());
+        #[derive(Deserialize)]
+        struct Data {
+            snapshot: Option<IgnoredAny>,
         }
-        text(&Failure {
-            r#type: "server:error",
-            request_id,
-            code: error.code(),
-            message: error.message(),
-            details,
+        serde_json::from_slice::<Frame<'_>>(message).is_ok_and(|frame| {
+            frame.r#type == "publish"
+                && frame.data.snapshot.is_some()
+                && TopicSource::readings(&frame.topic)
+                    .iter()
+                    .any(|topic| matches!(topic, TopicSource::Sync(_)))
         })
     }
 
-    fn pong(&self) -> Utf8Bytes {
-        Utf8Bytes::from_static(r#"{"type":"pong"}"#)
+    fn render(&self, frame: &ServerFrame<'_>) -> Result<Bytes, ApiError> {
+        let shape = match *frame {
+            // Large, or shared with REST: these have shapes of their own.
+            ServerFrame::Snapshot(frame) => return render::bytes(frame),
+            ServerFrame::Rows(frame) => return render::bytes(frame),
+            ServerFrame::Topic(frame) => return render::bytes(frame),
+            ServerFrame::FullSyncFlag(flag) => return render::bytes(&Directive::of(flag)),
+            ServerFrame::Event { server_id, delta, event, snapshot, with_record } => {
+                return event_frame(server_id, delta, event, snapshot, with_record);
+            }
+            ServerFrame::Ack { server_id, key, incarnation, event } => {
+                let shown = RecordEvent::new(server_id, key, event);
+                let shown = shown.map(|shown| shown.with_cursor(incarnation));
+                return shown.map_or(Ok(Bytes::new()), |shown| render::bytes(&shown.ack()));
+            }
+            ServerFrame::BatchAck { server_id, key, incarnation, request_id, events } => {
+                let Some(last) = events.last() else { return Ok(Bytes::new()) };
+                Shape::BatchAck {
+                    request_id,
+                    branch_id: &key.branch,
+                    module_id: &key.module,
+                    version: last.revision.0,
+                    results: Results { server_id, key, events },
+                    cursor: WireCursor::new(incarnation, last.offset),
+                }
+            }
+            ServerFrame::Hello { server_id, at } => Shape::Hello {
+                server_id,
+                now: at.to_iso(),
+                defaults: Defaults { branch_id: DEFAULT_BRANCH },
+            },
+            ServerFrame::Log { server_id, level, message, context, at } => {
+                Shape::Log { level, message, context, ts: at.to_iso(), server_id }
+            }
+            ServerFrame::Error { request_id, error } => Shape::Error {
+                request_id,
+                code: error.code(),
+                message: error.message(),
+                details: details_of(error),
+            },
+            ServerFrame::QueryError { request_id, message, at } => {
+                Shape::QueryError { request_id, error: message, timestamp: at.to_iso() }
+            }
+            ServerFrame::TopicError { code, message, topic, details } => {
+                Shape::TopicError { code, message, topic, details }
+            }
+            ServerFrame::Pong => Shape::Pong,
+            ServerFrame::AuthAck => Shape::Ack { event: "auth", topic: None },
+            ServerFrame::Subscribed { topic } => {
+                Shape::Ack { event: "subscribe", topic: Some(topic) }
+            }
+            ServerFrame::Unsubscribed { topic } => {
+                Shape::Ack { event: "unsubscribe", topic: Some(topic) }
+            }
+            ServerFrame::Resumed { branch, modules, request_id } => {
+                Shape::Resumed { branch_id: branch, modules: ResumedModules(modules), request_id }
+            }
+            ServerFrame::Resync { branch, module, reason } => {
+                let reason = resync_reason(reason);
+                Shape::Resync { branch_id: branch, module_id: module, reason }
+            }
+        };
+        render::bytes(&shape)
     }
+}
 
-    fn auth_ack(&self) -> Utf8Bytes {
-        Utf8Bytes::from_static(r#"{"type":"ack","event":"auth"}"#)
+/// What a frame of this type asks for.
+fn request(frame_type: &str) -> Option<ClientRequest> {
+    Some(match frame_type {
+        "client:hello" => ClientRequest::Hello,
+        "client:publish" => ClientRequest::Publish,
+        "client:batch" => ClientRequest::Batch,
+        "client:query" => ClientRequest::Query,
+        "client:request:snapshot" => ClientRequest::Snapshot(SnapshotReason::Request),
+        "client:request:history" => ClientRequest::Snapshot(SnapshotReason::HistoryRequest),
+        "subscribe" => ClientRequest::Subscribe,
+        "unsubscribe" => ClientRequest::Unsubscribe,
+        "publish" => ClientRequest::Post,
+        "ping" => ClientRequest::Ping,
+        "pong" => ClientRequest::Pong,
+        "auth" => ClientRequest::Auth,
+        _ => return None,
+    })
+}
+
+fn resync_reason(reason: ResyncReason) -> &'static str {
+    match reason {
+        ResyncReason::OtherIncarnation => "other-epoch",
+        ResyncReason::Ahead => "ahead",
+        ResyncReason::TooOld => "too-old",
+        ResyncReason::InvalidCursor => "invalid-cursor",
+        ResyncReason::NotInBranch => "not-in-branch",
     }
+}
 
-    fn topic_ack(&self, event: &str, topic: &str) -> Utf8Bytes {
+/// An event of a delta; empty for a change that a snapshot alone shows. `snapshot` goes into those
+/// whose publish asked for it, and into resets.
+fn event_frame(
+    server_id: &str,
+    delta: &Delta,
+    event: &Event,
+    snapshot: Option<&ModuleSnapshot>,
+    with_record: bool,
+) -> Result<Bytes, ApiError> {
+    if let EventChange::Module(change) = &event.change {
+        let shown = ModuleEvent::new(server_id, delta, event, change, snapshot);
+        return shown.map_or(Ok(Bytes::new()), |shown| render::bytes(&shown));
+    }
+    let shown = RecordEvent::of(server_id, &delta.key, event)?;
+    let shown = shown.with_cursor(delta.incarnation).with_record(with_record);
+    render::bytes(&shown.event(snapshot))
+}
+
+/// The `details` of an error; those of one mutation of several say which.
+fn details_of(error: &ApiError) -> Object {
+    let mut details = error.shown_details();
+    if let Some(index) = error.index() {
+        details.insert("index", index.into());
+    }
+    details
+}
+
+/// The small frames, member by member.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+enum Shape<'a> {
+    #[serde(rename = "server:hello")]
+    Hello { server_id: &'a str, now: String, defaults: Defaults<'a> },
+    #[serde(rename = "server:log")]
+    Log { level: LogLevel, message: &'a str, context: &'a Object, ts: String, server_id: &'a str },
+    #[serde(rename = "server:error")]
+    Error { request_id: Option<&'a Value>, code: &'a str, message: &'a str, details: Object },
+    #[serde(rename = "server:query:error")]
+    QueryError {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<&'a Value>,
+        error: &'a str,
+        timestamp: String,
+    },
+    #[serde(rename = "error")]
+    TopicError {
+        code: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topic: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<&'a Object>,
+    },
+    #[serde(rename = "pong")]
+    Pong,
+    #[serde(rename = "ack")]
+    Ack {
+        event: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topic: Option<&'a str>,
+    },
+    #[serde(rename = "server:resumed")]
+    Resumed { branch_id: &'a BranchId, modules: ResumedModules<'a>, request_id: Option<&'a Value> },
+    #[serde(rename = "server:resync")]
+    Resync { branch_id: &'a BranchId, module_id: &'a str, reason: &'a str },
+    #[serde(rename = "server:batch:ack")]
+    BatchAck {
+        request_id: Option<&'a Value>,
+        branch_id: &'a BranchId,
+        module_id: &'a ModuleId,
+        version: u64,
+        results: Results<'a>,
+        cursor: WireCursor,
+    },
+}
+
+/// `defaults` of a hello.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Defaults<'a> {
+    branch_id: &'a str,
+}
+
+/// `modules` of a `server:resumed`: `{<module>: {from, to}}`.
+struct ResumedModules<'a>(&'a [ResumedModule]);
+
+impl Serialize for ResumedModules<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Ack<'a> {
-            r#type: &'a str,
-            event: &'a str,
-            topic: &'a str,
-        }
-        text(&Ack { r#type: "ack", event, topic })
-    }
-
-    fn topic_error(
-        &self,
-        code: &str,
-        message: &str,
-        topic: Option<&str>,
-        details: Option<&Object>,
-    ) -> Utf8Bytes {
-        #[derive(Serialize)]
-        struct Failure<'a> {
-            r#type: &'a str,
-            code: &'a str,
-            message: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            topic: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            details: Option<&'a Object>,
-        }
-        text(&Failure { r#type: "error", code, message, topic, details })
-    }
-
-    fn resumed(
-        &self,
-        branch: &BranchId,
-        modules: &[(ModuleId, WireCursor, WireCursor)],
-        request_id: Option<&Value>,
-    ) -> Utf8Bytes {
-        #[derive(Clone, Serialize)]
         struct Stretch {
             from: WireCursor,
             to: WireCursor,
         }
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Resumed<'a, M> {
-            r#type: &'a str,
-            branch_id: &'a BranchId,
-            modules: M,
-            request_id: Option<&'a Value>,
-        }
-        let modules =
-            modules.iter().map(|(module, from, to)| (module, Stretch { from: *from, to: *to }));
-        text(&Resumed {
-            r#type: "server:resumed",
-            branch_id: branch,
-            modules: Members(modules),
-            request_id,
-        })
-    }
-
-    fn resync(&self, branch: &BranchId, module: &str, reason: &str) -> Utf8Bytes {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Resync<'a> {
-            r#type: &'a str,
-            branch_id: &'a BranchId,
-            module_id: &'a str,
-            reason: &'a str,
-        }
-        text(&Resync { r#type: "server:resync", branch_id: branch, module_id: module, reason })
-    }
-
-    fn batch_ack(
-        &self,
-        server_id: &str,
-        key: &BranchKey,
-        incarnation: Incarnation,
-        request_id: Option<&Value>,
-        events: &[Arc<Event>],
-    ) -> Utf8Bytes {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Ack<'a> {
-            r#type: &'a str,
-            request_id: Option<&'a Value>,
-            branch_id: &'a BranchId,
-            module_id: &'a ModuleId,
-            version: u64,
-            results: Results<'a>,
-            cursor: WireCursor,
-        }
-        let Some(last) = events.last() else { return Utf8Bytes::default() };
-        text(&Ack {
-            r#type: "server:batch:ack",
-            request_id,
-            branch_id: &key.branch,
-            module_id: &key.module,
-            version: last.revision.0,
-            results: Results { server_id, key, events },
-            cursor: WireCursor::new(incarnation, last.offset),
-        })
-    }
-
-    fn query_error(&self, request_id: Option<&Value>, message: &str, at: Timestamp) -> Utf8Bytes {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Failure<'a> {
-            r#type: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            request_id: Option<&'a Value>,
-            error: &'a str,
-            timestamp: String,
-        }
-        let timestamp = at.to_iso();
-        text(&Failure { r#type: "server:query:error", request_id, error: message, timestamp })
-    }
-
-    fn directive(&self, flag: &FullSyncFlag) -> Utf8Bytes {
-        text(&Directive::of(flag))
-    }
-
-    fn ack(
-        &self,
-        server_id: &str,
-        key: &BranchKey,
-        incarnation: Incarnation,
-        event: &Event,
-    ) -> Option<Utf8Bytes> {
-        let shown = RecordEvent::new(server_id, key, event)?;
-        Some(text(&shown.with_cursor(incarnation).ack()))
-    }
-
-    fn topic(&self, frame: &TopicFrame) -> Utf8Bytes {
-        text(frame)
-    }
-
-    fn events(
-        &self,
-        server_id: &str,
-        delta: &Delta,
-        snapshot: Option<&ModuleSnapshot>,
-        with_records: bool,
-    ) -> Vec<Bytes> {
-        event_frames(server_id, delta, snapshot, with_records)
-    }
-
-    fn outline(&self, frame: &LargeFrame) -> Result<Bytes, ApiError> {
-        match frame {
-            LargeFrame::Snapshot(frame) => render::bytes(frame),
-            LargeFrame::Rows(frame) => render::bytes(frame),
-            LargeFrame::Topic(frame) => render::bytes(frame),
-        }
-    }
-
-    fn request(&self, frame_type: &str) -> Option<Request> {
-        Some(match frame_type {
-            "client:hello" => Request::Hello,
-            "client:publish" => Request::Publish,
-            "client:batch" => Request::Batch,
-            "client:query" => Request::Query,
-            "client:request:snapshot" => Request::Snapshot("explicit-request"),
-            "client:request:history" => Request::Snapshot("history-request"),
-            "subscribe" => Request::Subscribe,
-            "unsubscribe" => Request::Unsubscribe,
-            "publish" => Request::Post,
-            "ping" => Request::Ping,
-            "pong" => Request::Pong,
-            "auth" => Request::Auth,
-            _ => return None,
-        })
+        to.collect_map(self.0.iter().map(|(module, from, last)| {
+            let to = WireCursor::new(from.incarnation, *last);
+            (module, Stretch { from: WireCursor::from(*from), to })
+        }))
     }
 }
 
-/// Writes a frame. It cannot fail for the shapes of this room; an empty frame is not sent.
-pub(crate) fn text(shape: &impl Serialize) -> Utf8Bytes {
-    serde_json::to_string(shape).map_or_else(
-        |error| {
-            tracing::error!(%error, "a frame could not be written");
-            Utf8Bytes::default()
-        },
-        Utf8Bytes::from,
-    )
-}
-
+/// `results` of a `server:batch:ack`: what each mutation did.
 struct Results<'a> {
     server_id: &'a str,
     key: &'a BranchKey,

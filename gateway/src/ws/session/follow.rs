@@ -14,7 +14,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{PendingSnapshot, Session, SessionAction, SessionContext};
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
-use crate::wire::{EventRenderer, frame_key};
+use crate::wire::{EventRenderer, SnapshotReason};
+use crate::ws::dialect::{event_frames, frame_key};
 use crate::ws::subscription::{CallId, Delivery, FollowFrom, FollowStart, Start, Subscription};
 
 impl Session {
@@ -50,6 +51,7 @@ impl Session {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         let call = subscription.call();
         let opens = subscription.release();
+        // Its events are not sent any more, but a topic may still be fed from them.
         if !self.topics.read_from(key) {
             actions.push(SessionAction::Drop(call));
             self.subscriptions.remove(key);
@@ -155,6 +157,7 @@ impl Session {
         let mut actions = Vec::new();
         let Some(key) = self.key_of(call) else { return vec![SessionAction::Drop(call)] };
         let Some(subscription) = self.subscriptions.get_mut(&key) else { return actions };
+        // The state itself is not shown: the snapshot of all modules reads one that is as new.
         subscription.on_resync(snapshot);
         let listed = subscription.is_listed();
         self.read_last_messages(&key, &mut actions);
@@ -199,6 +202,7 @@ impl Session {
                 return actions;
             }
         };
+        // A source may begin with a delta whose first events came before.
         let skip = delta.events.iter().take_while(|event| event.offset < new).count();
         self.deliver(&key, shared, skip, cx, &mut actions);
         self.read_for_topics(&key, &mut actions);
@@ -218,9 +222,11 @@ impl Session {
         let delta = &*shared.delta;
         let with_records = self.member.as_ref().is_some_and(|member| member.records);
         let render =
-            |delta: &Delta| self.dialect.events(&self.server_id, delta, None, with_records);
-        // Rendered at the first session of this node that gets here, and shared by the others.
-        let frames = shared.frames(frame_key(with_records), render);
+            |delta: &Delta| event_frames(self.dialect, &self.server_id, delta, None, with_records);
+        // Written by the first session of this node that gets here, and shared by all others of its
+        // dialect and class.
+        let shared_by = frame_key(self.dialect, self.policy_class, with_records);
+        let frames = shared.frames(shared_by, render);
         let Some(subscription) = self.subscriptions.get(key) else { return };
         let send = |events: &[Arc<Event>], frames: &[Bytes], actions: &mut Vec<SessionAction>| {
             if subscription.sends_events() {
@@ -286,14 +292,14 @@ fn event_frame(frame: &Bytes) -> Option<SessionAction> {
 }
 
 /// Why a snapshot follows an event: it changed the module as a whole.
-fn snapshot_reason(event: &Event) -> Option<&'static str> {
+fn snapshot_reason(event: &Event) -> Option<SnapshotReason> {
     match &event.change {
         EventChange::Record(_) => None,
         EventChange::Module(change) => match change.operation {
-            BulkOperation::Purge => Some("module-purge"),
-            BulkOperation::Restore => Some("module-restore"),
-            BulkOperation::Reset => Some("module-reset"),
-            BulkOperation::Replace => Some("module-replace"),
+            BulkOperation::Purge => Some(SnapshotReason::Purge),
+            BulkOperation::Restore => Some(SnapshotReason::Restore),
+            BulkOperation::Reset => Some(SnapshotReason::Reset),
+            BulkOperation::Replace => Some(SnapshotReason::Replace),
             // No record is another.
             BulkOperation::Sequence => None,
         },

@@ -3,7 +3,8 @@
 
 use model::FullSyncFlag;
 
-use super::{Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext};
+use crate::ws::dialect::ServerFrame;
 
 impl Session {
     /// Takes the flags of now as known: the snapshot shows them.
@@ -21,7 +22,8 @@ impl Session {
     pub(crate) fn on_catalogue(&mut self, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let now = self.flags_of(cx);
         let new = now.iter().filter(|flag| !self.flags.contains(flag));
-        let mut actions: Vec<_> = new.map(|flag| control(self.dialect.directive(flag))).collect();
+        let mut actions: Vec<_> =
+            new.map(|flag| self.send(&ServerFrame::FullSyncFlag(flag))).collect();
         self.flags = now;
         self.resolve_missing_inputs(cx, &mut actions);
         actions

@@ -2,85 +2,70 @@
 //! original tells it, in the log; and where the frame says which request or topic it is about, by
 //! an answer that its sender waits for.
 
-use model::{BadJson, Object, Timestamp, Value};
+use model::{Object, Timestamp, Value};
 
-use super::{Session, SessionAction, control};
+use super::{Session, SessionAction};
 use crate::error::{ApiError, Problem};
-use crate::limits::{ID_BYTES_MAX, PREVIEW_CHARS, TOPIC_NAME_BYTES_MAX};
+use crate::limits::PREVIEW_CHARS;
 use crate::publish::request_id;
-use crate::ws::dialect::{LogLevel, Request};
-
-/// Where a frame says which request it is, the first first.
-const REQUEST_IDS: [&[&str]; 3] = [&["meta", "requestId"], &["meta", "requestID"], &["requestId"]];
+use crate::ws::dialect::{ClientRequest, LogLevel, ServerFrame, UnreadableFrame};
 
 impl Session {
-    /// JSON that is no object.
-    pub(super) fn not_a_frame(&self, message: &[u8], at: Timestamp) -> SessionAction {
-        let preview: String =
-            String::from_utf8_lossy(message).chars().take(PREVIEW_CHARS).collect();
-        let context = [("preview", preview)].into_iter().collect();
-        self.log(LogLevel::Warn, "Received invalid JSON payload", &context, at)
-    }
-
-    /// A message that is not JSON. Whatever of it can be read says who waits for an answer.
+    /// A message that is no frame. Whatever of it can be read says who waits for an answer.
     pub(super) fn unreadable(
         &self,
         message: &[u8],
-        bad: BadJson,
+        unreadable: UnreadableFrame,
         at: Timestamp,
     ) -> Vec<SessionAction> {
-        let mut actions = vec![self.not_a_frame(message, at)];
-        let error = ApiError::from(bad);
-        let text = |name| match Value::find_in_json(message, &[name]) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        };
-        let is_short = |id: &Value| {
-            id.key_text().is_some_and(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX)
-        };
-        let id = REQUEST_IDS.iter().find_map(|path| Value::find_in_json(message, path));
-        let id = id.filter(is_short);
-        let frame_type = text("type");
-        let request = frame_type.as_deref().and_then(|name| self.dialect.request(name));
-        let topic = text("topic").filter(|topic| topic.len() <= TOPIC_NAME_BYTES_MAX);
-        match request {
-            Some(Request::Post | Request::Subscribe | Request::Unsubscribe) if topic.is_some() => {
-                let details = error.shown_details();
-                actions.push(control(self.dialect.topic_error(
-                    error.code(),
-                    error.message(),
-                    topic.as_deref(),
-                    Some(&details),
-                )));
-            }
-            Some(Request::Query) => {
-                actions.push(control(self.dialect.query_error(id.as_ref(), error.message(), at)));
-            }
-            Some(_) | None => {}
+        let preview: String =
+            String::from_utf8_lossy(message).chars().take(PREVIEW_CHARS).collect();
+        let context = [("preview", preview)].into_iter().collect();
+        let log = self.log(LogLevel::Warn, "Received invalid JSON payload", &context, at);
+        let mut actions = vec![log];
+        let UnreadableFrame { error, request, request_id, topic } = unreadable;
+        let Some(error) = error.map(ApiError::from) else { return actions };
+        let (code, message) = (error.code(), error.message());
+        let (request_id, topic) = (request_id.as_ref(), topic.as_deref());
+        let is_about_a_topic = matches!(
+            request,
+            Some(ClientRequest::Post | ClientRequest::Subscribe | ClientRequest::Unsubscribe)
+        );
+        if is_about_a_topic && topic.is_some() {
+            let details = error.shown_details();
+            let details = Some(&details);
+            actions.push(self.send(&ServerFrame::TopicError { code, message, topic, details }));
+        } else if request == Some(ClientRequest::Query) {
+            actions.push(self.send(&ServerFrame::QueryError { request_id, message, at }));
         }
-        if id.is_some() {
-            actions.push(control(self.dialect.error(id.as_ref(), &error)));
+        // Also after the two above: an answer of its own is what a client matches by its id.
+        if request_id.is_some() {
+            actions.push(self.send(&ServerFrame::Error { request_id, error: &error }));
         }
         actions
     }
 
     /// A frame of a type that is not known, or of none.
-    pub(super) fn unknown(&self, frame: &Object, at: Timestamp) -> Vec<SessionAction> {
-        let named = frame.get("type");
-        let context = named.map(|word| ("type", word.clone())).into_iter().collect();
+    pub(super) fn unknown(
+        &self,
+        frame: &Object,
+        named: Option<&Value>,
+        at: Timestamp,
+    ) -> Vec<SessionAction> {
+        let context = named.map(|given| ("type", given.clone())).into_iter().collect();
         let mut actions = vec![self.log(LogLevel::Warn, "Unknown message type", &context, at)];
         let id = request_id(frame);
         if id.is_some() {
             let given = named.map_or_else(
                 || "is missing".to_owned(),
-                |word| {
-                    let shown: String = word.to_json().chars().take(PREVIEW_CHARS).collect();
+                |given| {
+                    let shown: String = given.to_json().chars().take(PREVIEW_CHARS).collect();
                     format!("{shown} is not known")
                 },
             );
             let message = format!("the frame's type {given}; see docs/protocol.md, section 2");
             let error = ApiError::new(Problem::UnknownMessage, message);
-            actions.push(control(self.dialect.error(id.as_ref(), &error)));
+            actions.push(self.send(&ServerFrame::Error { request_id: id.as_ref(), error: &error }));
         }
         actions
     }

@@ -11,14 +11,14 @@ use model::{
 
 use super::publish::module_exists;
 use super::reads::PendingRead;
-use super::{Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
 use crate::rest::sync::revision;
 use crate::wire::{Stand, TopicFrame, TopicUpdate, channel_data, sync_data};
-use crate::ws::dialect::LargeFrame;
+use crate::ws::dialect::{LargeFrame, ServerFrame};
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind, SyncPost};
 use crate::ws::topic::{Channel, POS, TopicSource, channel_topic, sync_topics};
 
@@ -46,7 +46,7 @@ impl Session {
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
-            return vec![control(self.dialect.topic_error("invalid-topic", &message, None, None))];
+            return vec![self.topic_error("invalid-topic", &message, None)];
         }
         let data = take_object(&mut frame, "data").unwrap_or_default();
         // What may be said is what every reading of the name allows, whichever is meant here.
@@ -78,7 +78,7 @@ impl Session {
         let message = "topic must be a text with the name of a topic";
         let mut actions = Vec::new();
         if frame.get("topic").is_some_and(|topic| !topic.is_null()) {
-            actions.push(control(self.dialect.topic_error("invalid-topic", message, None, None)));
+            actions.push(self.topic_error("invalid-topic", message, None));
         }
         if let Some(id) = request_id(frame) {
             let error = ApiError::new(Problem::InvalidBody, message);
@@ -107,16 +107,13 @@ impl Session {
         if action == Some("create-order") && data.get("order").is_some() {
             // As the original always answers here.
             let message = "Incoming snapshot violates insert-only policy.";
-            return vec![control(self.dialect.topic_error(
-                "order-persist-failed",
-                message,
-                None,
-                None,
-            ))];
+            return vec![self.topic_error("order-persist-failed", message, None)];
         }
         if let Err(error) = module_exists(&key, cx) {
             return vec![self.topic_refusal(error.code(), error.message(), &topic)];
         }
+        // Taken out of the data: the topic keeps the post without its tables, and shows the state
+        // instead.
         let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
         let validation = cx.catalogue.validation_of(&key.module);
         for sent in [&data, &snapshot] {
@@ -124,6 +121,7 @@ impl Session {
                 return vec![self.topic_refusal(error.code(), error.message(), &topic)];
             }
         }
+        // Without the tables, which may be large: no topic keeps them.
         if let Some(refusal) = self.too_large(&data, bytes, &topic) {
             return vec![refusal];
         }
@@ -132,6 +130,7 @@ impl Session {
             Err(error) => return vec![self.topic_refusal(error.code(), error.message(), &topic)],
         };
         let tables = take_object(&mut snapshot, "tables").unwrap_or_default();
+        // The id is not of this client: whoever posts under it first has taken it.
         let session = format!("{TRANS}{}/{}", key.branch, key.module);
         let origin = Origin {
             source: Some("ws-sync".to_owned()),
@@ -146,6 +145,7 @@ impl Session {
         };
         let posted = Arc::new(SyncPost { topic, key, trans, data });
         let pending = PendingReply { request_id: None, reply: ReplyKind::Post(posted) };
+        // Not by `enqueue`: no event answers a post, so its module need not be followed first.
         self.publishes.add(QueuedPublish { command, pending, bytes });
         let mut actions = Vec::new();
         self.submit_ready(&mut actions);
@@ -164,6 +164,8 @@ impl Session {
         let accepted = match result {
             Ok(Outcome::Accepted(accepted)) if !accepted.repeated => accepted,
             Ok(Outcome::Accepted(_) | Outcome::Rejected(Reject::KeyReused)) => {
+                // Also with other tables under the id: the first post stands. What it said is asked
+                // of the topic, which keeps its last post.
                 let (call, topic) = (self.next_call(), posted.topic.clone());
                 self.pending_reads.insert(call, PendingRead::Duplicate(Arc::clone(posted)));
                 return vec![SessionAction::SubscribeTopic { call, topic }];
@@ -173,9 +175,8 @@ impl Session {
                 let code = if replaced { "insert-only-violation" } else { "sync-snapshot-failed" };
                 let error = ApiError::from(reject);
                 let (message, details) = (error.message(), error.shown_details());
-                let frame =
-                    self.dialect.topic_error(code, message, Some(&posted.topic), Some(&details));
-                return vec![control(frame)];
+                let (topic, details) = (Some(&*posted.topic), Some(&details));
+                return vec![self.send(&ServerFrame::TopicError { code, message, topic, details })];
             }
             Err(error) => {
                 let error = ApiError::from(error);
@@ -191,6 +192,7 @@ impl Session {
             if changed.is_some() {
                 actions.extend(self.publish_to_channel(key, posted, changed, cx));
             } else {
+                // A post without tables made no event that would say where the module stands.
                 let pending_read = PendingRead::Stand(key.clone(), Arc::clone(posted));
                 let level = ReadLevel::Linearizable;
                 self.read_for(pending_read, key.clone(), Read::Head, level, &mut actions);
@@ -221,7 +223,8 @@ impl Session {
         result: Result<Answer, RouteError>,
     ) -> SessionAction {
         let Ok(Answer::Snapshot(snapshot)) = result else {
-            return control(self.dialect.topic(&TopicFrame::new(&topic, TopicUpdate::Bare(data))));
+            let frame = TopicFrame::new(&topic, TopicUpdate::Bare(data));
+            return self.send(&ServerFrame::Topic(&frame));
         };
         let said = TopicUpdate::Bare(sync_data(&self.server_id, &data, &snapshot.head));
         SessionAction::Write(LargeFrame::Topic(TopicFrame {
@@ -253,6 +256,7 @@ impl Session {
     /// Says something after all that was said before.
     fn enqueue_post(&mut self, post: Post, actions: &mut Vec<SessionAction>) {
         self.posts.push_back(post.clone());
+        // One at a time: the next is posted when this one is done, so that none overtakes another.
         if self.posts.len() == 1 {
             actions.push(SessionAction::Post(post));
         }
@@ -271,11 +275,13 @@ impl Session {
     }
 
     fn topic_refusal(&self, code: &str, message: &str, topic: &str) -> SessionAction {
-        control(self.dialect.topic_error(code, message, Some(topic), None))
+        self.topic_error(code, message, Some(topic))
     }
 
     /// Every node keeps what is posted: it must be small. `bytes` is the whole frame.
     fn too_large(&self, data: &Object, bytes: usize, topic: &str) -> Option<SessionAction> {
+        // The frame is never smaller than its data: most posts need not be written out to be
+        // measured.
         let large = bytes > TOPIC_DATA_BYTES_MAX
             && Value::from(data.clone()).to_json().len() > TOPIC_DATA_BYTES_MAX;
         large.then(|| {

@@ -11,8 +11,8 @@ use model::{
 use super::{Session, SessionAction, SessionContext};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
-use crate::metrics::FrameKind;
 use crate::publish::{Publish, event_of, request_id};
+use crate::ws::dialect::ServerFrame;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind};
 use crate::ws::subscription::{FollowFrom, Subscription};
 
@@ -119,6 +119,7 @@ impl Session {
         let Some(own) = self.publishes.complete(key) else { return Vec::new() };
         let mut actions = match &own.pending.reply {
             ReplyKind::Post(posted) => self.on_post_decided(key, posted, result, cx),
+            // Its event came first, and spoke for the outcome.
             ReplyKind::Ack | ReplyKind::Batch if own.acknowledged => Vec::new(),
             ReplyKind::Ack | ReplyKind::Batch => {
                 // The client is told so; should the event come after all, it acknowledges then.
@@ -128,6 +129,7 @@ impl Session {
                 self.answer(key, &own.pending, result, cx)
             }
         };
+        // Whatever became of it, the next of its module may be decided now.
         self.submit_ready(&mut actions);
         actions
     }
@@ -166,20 +168,17 @@ impl Session {
         incarnation: Incarnation,
         events: &[Arc<Event>],
     ) -> Option<SessionAction> {
-        let frame = match &pending.reply {
+        let (server_id, request_id) = (&*self.server_id, pending.request_id.as_ref());
+        Some(self.send(&match &pending.reply {
             ReplyKind::Ack => {
-                self.dialect.ack(&self.server_id, key, incarnation, events.first()?)?
+                let event = events.first()?;
+                ServerFrame::Ack { server_id, key, incarnation, event }
             }
-            ReplyKind::Batch => self.dialect.batch_ack(
-                &self.server_id,
-                key,
-                incarnation,
-                pending.request_id.as_ref(),
-                events,
-            ),
+            ReplyKind::Batch => {
+                ServerFrame::BatchAck { server_id, key, incarnation, request_id, events }
+            }
             ReplyKind::Post(_) => return None,
-        };
-        Some(SessionAction::Send(frame, FrameKind::Ack))
+        }))
     }
 }
 

@@ -9,12 +9,12 @@ use model::{
     Validation, Value,
 };
 
-use super::{Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
-use crate::ws::dialect::LargeFrame;
+use crate::ws::dialect::{ClientFrame, LargeFrame, ServerFrame};
 use crate::ws::publish_queue::SyncPost;
 use crate::ws::subscription::CallId;
 
@@ -24,8 +24,8 @@ pub(super) enum PendingRead {
     Query { request_id: Option<Value>, table: String, single: bool, warnings: Vec<String> },
     /// Whether there is the branch of a hello: it may have been made at another node.
     Hello(Box<Object>),
-    /// Whether there is the module of a frame of so many bytes.
-    Frame(Box<Object>, usize),
+    /// Whether there is the module of a frame.
+    Frame(Box<ClientFrame>),
     /// What the topics fed from this module said last.
     Recall(BranchKey),
     /// The state a sync topic's words are shown with.
@@ -66,19 +66,24 @@ impl Session {
         let (key, (query, single, warnings)) = match read {
             Ok(read) => read,
             Err(error) => {
-                let message = error.message();
-                return vec![control(self.dialect.query_error(
-                    request_id.as_ref(),
-                    message,
-                    cx.now,
-                ))];
+                return vec![self.query_error(request_id.as_ref(), error.message(), cx)];
             }
         };
         let table = query.table.clone();
+        // Linearizable: what the client was acknowledged before is in what it finds.
         let pending_read = PendingRead::Query { request_id, table, single, warnings };
         let mut actions = Vec::new();
         self.read_for(pending_read, key, Read::Query(query), ReadLevel::Linearizable, &mut actions);
         actions
+    }
+
+    fn query_error(
+        &self,
+        request_id: Option<&Value>,
+        message: &str,
+        cx: SessionContext<'_>,
+    ) -> SessionAction {
+        self.send(&ServerFrame::QueryError { request_id, message, at: cx.now })
     }
 
     /// Reads something, and remembers what for.
@@ -115,16 +120,9 @@ impl Session {
                     })),
                     Ok(other) => {
                         let error = crate::scoped_store::unexpected_answer(&other);
-                        control(self.dialect.query_error(
-                            request_id.as_ref(),
-                            error.message(),
-                            cx.now,
-                        ))
+                        self.query_error(request_id.as_ref(), error.message(), cx)
                     }
-                    Err(error) => {
-                        let message = error.to_string();
-                        control(self.dialect.query_error(request_id.as_ref(), &message, cx.now))
-                    }
+                    Err(error) => self.query_error(request_id.as_ref(), &error.to_string(), cx),
                 }]
             }
             Some(PendingRead::Hello(frame)) => match without_branch(result) {
@@ -139,10 +137,10 @@ impl Session {
                 Some(error) => self.failed(request_id(&frame).as_ref(), &error, cx.now),
                 None => self.enter(&frame, cx),
             },
-            Some(PendingRead::Frame(frame, bytes)) => match without_branch(result) {
-                Some(error) => self.failed(request_id(&frame).as_ref(), &error, cx.now),
+            Some(PendingRead::Frame(frame)) => match without_branch(result) {
+                Some(error) => self.failed(request_id(&frame.members).as_ref(), &error, cx.now),
                 // Whether there is the module is known here now: the frame's own answer tells.
-                None => self.on_frame(*frame, bytes, cx),
+                None => self.on_frame(*frame, cx),
             },
             Some(PendingRead::Recall(key)) => match result {
                 Ok(Answer::Events(found)) => self.on_last_messages(&key, found, cx),
@@ -150,6 +148,7 @@ impl Session {
                 Ok(_) | Err(_) => Vec::new(),
             },
             Some(PendingRead::State(topic)) => self.on_state(&topic, result),
+            // A listener answers this one, never a read.
             Some(PendingRead::Duplicate(_)) => Vec::new(),
             Some(PendingRead::Repeat { topic, data }) => {
                 vec![self.on_duplicate_state(topic, data, result)]
@@ -162,6 +161,7 @@ impl Session {
                 };
                 self.publish_to_channel(&key, &posted, stand, cx)
             }
+            // The reads for snapshots are known to the subscriptions they refresh.
             None => self.on_refreshed(call, result, cx),
         }
     }
@@ -216,7 +216,7 @@ fn read_query(
     let kind = text(frame, &["queryType"]);
     let single = kind.as_deref() == Some("get");
     let is_list = matches!(kind.as_deref(), None | Some("list"));
-    for topic_refusal in [
+    for message in [
         (!single && !is_list).then(|| {
             format!("queryType {:?} is not known; known are list, get", kind.unwrap_or_default())
         }),
@@ -230,7 +230,7 @@ fn read_query(
     .into_iter()
     .flatten()
     {
-        warned(topic_refusal, validation, &mut warnings)?;
+        warned(message, validation, &mut warnings)?;
     }
     let mut query = Query {
         populate: frame.get("populate").and_then(Value::as_bool) != Some(false),

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use actors::Cursor;
-use model::{BranchId, ModuleId, Object, Offset, Value};
+use model::{BranchId, ModuleId, Object, Value};
 
-use super::{PendingSnapshot, Session, SessionAction, control};
-use crate::wire::WireCursor;
+use super::{PendingSnapshot, Session, SessionAction};
+use crate::wire::{SnapshotReason, WireCursor};
+use crate::ws::dialect::{ResumedModule, ServerFrame};
+use crate::ws::subscription::ResyncReason;
 
 /// What the client wants of each module.
 pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;
@@ -17,7 +19,7 @@ pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;
 pub(super) struct Resume {
     named: BTreeMap<String, ResumeFrom>,
     /// Modules that begin again, and why.
-    failed: Vec<(String, &'static str)>,
+    failed: Vec<(String, ResyncReason)>,
 }
 
 /// What the client wants of one module.
@@ -52,14 +54,14 @@ impl Resume {
         for (name, wanted) in std::mem::take(&mut self.named) {
             match listed.iter().find(|module| module.as_str() == name) {
                 Some(module) => drop(wants.insert(module.clone(), wanted)),
-                None => self.failed.push((name, "not-in-branch")),
+                None => self.failed.push((name, ResyncReason::NotInBranch)),
             }
         }
         wants
     }
 
     /// A module begins again.
-    pub(super) fn fails(&mut self, module: &ModuleId, why: &'static str) {
+    pub(super) fn fails(&mut self, module: &ModuleId, why: ResyncReason) {
         self.failed.push((module.to_string(), why));
     }
 }
@@ -71,23 +73,17 @@ impl Session {
         &self,
         branch: &BranchId,
         pending_snapshot: &PendingSnapshot,
-        resumed: &[(ModuleId, Cursor, Offset)],
+        modules: &[ResumedModule],
         actions: &mut Vec<SessionAction>,
-    ) -> (&'static str, bool) {
+    ) -> (SnapshotReason, bool) {
         let Some(resume) = &pending_snapshot.resume else { return (pending_snapshot.reason, true) };
-        let stretch = |(module, from, last): &(ModuleId, Cursor, Offset)| {
-            (module.clone(), WireCursor::from(*from), WireCursor::new(from.incarnation, *last))
-        };
-        let modules: Vec<_> = resumed.iter().map(stretch).collect();
-        actions.push(control(self.dialect.resumed(
-            branch,
-            &modules,
-            pending_snapshot.request_id.as_ref(),
-        )));
-        for (module, why) in &resume.failed {
-            actions.push(control(self.dialect.resync(branch, module, why)));
+        let request_id = pending_snapshot.request_id.as_ref();
+        actions.push(self.send(&ServerFrame::Resumed { branch, modules, request_id }));
+        for (module, reason) in &resume.failed {
+            let reason = *reason;
+            actions.push(self.send(&ServerFrame::Resync { branch, module, reason }));
         }
-        let begins = resume.failed.iter().any(|(_, why)| *why != "not-in-branch");
-        (if begins { "resync" } else { pending_snapshot.reason }, false)
+        let begins = resume.failed.iter().any(|(_, why)| *why != ResyncReason::NotInBranch);
+        (if begins { SnapshotReason::Resync } else { pending_snapshot.reason }, false)
     }
 }

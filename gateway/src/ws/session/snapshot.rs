@@ -11,9 +11,9 @@ use model::{Answer, BranchKey, Read, ReadLevel, Value};
 use super::resume::ResumeFrom;
 use super::{PendingSnapshot, Session, SessionAction, SessionContext};
 use crate::error::ApiError;
-use crate::wire::SnapshotFrame;
+use crate::wire::{SnapshotFrame, SnapshotReason};
 use crate::ws::dialect::LargeFrame;
-use crate::ws::subscription::{CallId, FollowFrom, Passage, Refresh, Subscription};
+use crate::ws::subscription::{CallId, FollowFrom, Passage, Refresh, ResyncReason, Subscription};
 
 impl Session {
     /// Gets the state of all modules of the branch's list, for a snapshot of them all. `level` is
@@ -47,7 +47,7 @@ impl Session {
                 }
                 Some(ResumeFrom::Unreadable) => {
                     if let Some(resume) = &mut pending.resume {
-                        resume.fails(&key.module, "invalid-cursor");
+                        resume.fails(&key.module, ResyncReason::InvalidCursor);
                     }
                     self.refresh_or_follow(key, level, actions);
                 }
@@ -66,6 +66,7 @@ impl Session {
         level: ReadLevel,
         actions: &mut Vec<SessionAction>,
     ) {
+        // Taken below, and only if there is something to read.
         let next = self.calls + 1;
         let refresh = self.subscriptions.get_mut(&key).map(|module| module.refresh(next, level));
         match refresh {
@@ -197,7 +198,12 @@ impl Session {
     ) {
         if self.pending_snapshot.is_none() {
             let level = ReadLevel::Session(model::Offset(0));
-            self.begin_snapshot(PendingSnapshot::new("resync", None), level, cx, actions);
+            self.begin_snapshot(
+                PendingSnapshot::new(SnapshotReason::Resync, None),
+                level,
+                cx,
+                actions,
+            );
         }
     }
 }

@@ -32,12 +32,15 @@ impl SubscribedTopics {
         let applied =
             |topic: &TopicState| topic.inputs.iter().any(|input| input.key == *renderer.key);
         let mut topics: Vec<_> = self.0.iter_mut().filter(|(_, topic)| applied(topic)).collect();
+        // In the order of the original: those of one table before those of the module.
         topics.sort_by_key(|(_, topic)| topic.topic.rank());
         for (name, topic) in topics {
             let inputs = topic.inputs.iter().enumerate();
             let fits = inputs.filter(|(_, input)| input.key == *renderer.key && input.takes(at));
             let places: Vec<usize> = fits.map(|(place, _)| place).collect();
             for place in places {
+                // Also where it says nothing of the event: the log need not be searched up to here
+                // again.
                 topic.inputs[place].applied = Some(at);
                 for data in messages_of(topic, place, name, renderer, cx) {
                     update(topic, name, at, data, dialect, actions);
@@ -135,6 +138,7 @@ impl Session {
         };
         let inputs = self.topics.0.values().flat_map(|topic| &topic.inputs);
         let mut of_key = inputs.filter(|input| input.key == *key);
+        // A topic that was fed up to the cursor has said whatever the log could tell it.
         if cursor.offset == Offset(0) || !of_key.any(|input| input.takes(cursor)) {
             return;
         }
@@ -154,6 +158,7 @@ impl Session {
         let Some(cursor) = self.subscriptions.get(key).and_then(Subscription::cursor) else {
             return actions;
         };
+        // The log was replaced between the read and its answer: its offsets mean other events.
         if cursor.incarnation != found.incarnation {
             return actions;
         }
@@ -171,6 +176,7 @@ impl Session {
                     let new = topic.inputs[place].takes(at);
                     new.then(|| messages_of(topic, place, name, renderer, cx).pop()).flatten()
                 });
+                // Everything up to the cursor counts as applied, found or not.
                 if topic.inputs[place].takes(cursor) {
                     topic.inputs[place].applied = Some(cursor);
                 }
@@ -209,6 +215,8 @@ impl Session {
     ) -> Vec<SessionAction> {
         let mut actions = Vec::new();
         let Some(topic) = self.topics.0.get_mut(name) else { return actions };
+        // Before anything else is asked: the next read of this topic must not be held up by this
+        // one.
         topic.is_reading = false;
         match result {
             Ok(Answer::Snapshot(snapshot)) => {
@@ -231,6 +239,7 @@ impl Session {
                 | RouteError::UnknownModule(_)
                 | RouteError::Rejected(_),
             ) => {
+                // There is no state to show them with, and another try would not find one.
                 topic.deferred.clear();
             }
             Err(
@@ -240,6 +249,7 @@ impl Session {
             ) => {
                 let TopicSource::Sync(key) = topic.topic.clone() else { return actions };
                 topic.is_reading = true;
+                // The messages wait, and nothing else asks for their state meanwhile.
                 let (call, read) = (self.next_call(), Read::Snapshot);
                 self.pending_reads.insert(call, PendingRead::State(name.to_owned()));
                 let level = ReadLevel::Linearizable;
@@ -265,6 +275,7 @@ fn show(
     if let TopicUpdate::Changed(set, _) = &mut said
         && new
     {
+        // Holds the place in which the frame shows the state.
         set.insert(SNAPSHOT, Value::Null);
     }
     (topic.last, topic.shown) = (Some(LastMessage::Own(data)), stand);

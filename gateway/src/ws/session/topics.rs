@@ -8,12 +8,12 @@ use actors::{Cursor, Post, RouteError};
 use model::{BranchKey, Object, TableName, Value};
 
 use super::reads::PendingRead;
-use super::{Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext, written};
 use crate::error::{ApiError, Problem};
 use crate::limits::{SYNC_MESSAGES_WAITING_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX};
 use crate::publish::request_id;
 use crate::wire::{TopicFrame, TopicUpdate};
-use crate::ws::dialect::Dialect;
+use crate::ws::dialect::{Dialect, ServerFrame};
 use crate::ws::subscription::{CallId, FollowFrom, Subscription};
 use crate::ws::topic::{POS, TopicSource};
 
@@ -84,6 +84,7 @@ impl SubscribedTopics {
         for topic in self.0.values_mut() {
             if matches!(topic.topic, TopicSource::Table { branch: None, .. }) {
                 topic.inputs.clear();
+                // So that what is said of the next branch is said whole.
                 topic.last = None;
             }
         }
@@ -112,7 +113,8 @@ impl TopicState {
         actions: &mut Vec<SessionAction>,
     ) {
         if let Some(said) = TopicUpdate::after(self.last.as_deref(), &now) {
-            actions.push(control(dialect.topic(&TopicFrame::new(name, said))));
+            let frame = TopicFrame::new(name, said);
+            actions.push(written(dialect, &ServerFrame::Topic(&frame)));
             self.last = Some(now);
         }
     }
@@ -120,6 +122,7 @@ impl TopicState {
     /// Keeps a message until the state it is shown with is there.
     pub(super) fn defer(&mut self, at: Option<Cursor>, word: Object) {
         if self.deferred.len() == SYNC_MESSAGES_WAITING_MAX {
+            // A topic has no history: of too many messages the last ones are kept.
             self.deferred.pop_front();
         }
         self.deferred.push_back((at, word));
@@ -135,8 +138,7 @@ impl Session {
         let named = frame.get("topic").and_then(Value::as_str).filter(|name| !name.is_empty());
         let Some(name) = named else {
             let message = "Subscription topic required.";
-            let mut actions =
-                vec![control(self.dialect.topic_error("invalid-topic", message, None, None))];
+            let mut actions = vec![self.topic_error("invalid-topic", message, None)];
             if let Some(id) = request_id(frame) {
                 let error = ApiError::new(Problem::InvalidBody, message);
                 actions.extend(self.failed(Some(&id), &error, cx.now));
@@ -145,28 +147,26 @@ impl Session {
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
-            return vec![control(self.dialect.topic_error("invalid-topic", &message, None, None))];
+            return vec![self.topic_error("invalid-topic", &message, None)];
         }
         let mut actions = Vec::new();
         if let Some(known) = self.topics.0.get(name) {
-            actions.push(control(self.dialect.topic_ack("subscribe", name)));
+            actions.push(self.send(&ServerFrame::Subscribed { topic: name }));
+            // Not what was shown with a state: the state was not kept, and the message alone would
+            // say less than it did.
             if let Some(last) = known.last.as_ref().filter(|_| known.shown.is_none()) {
                 let whole = TopicFrame::new(name, TopicUpdate::Whole((**last).clone()));
-                actions.push(control(self.dialect.topic(&whole)));
+                actions.push(self.send(&ServerFrame::Topic(&whole)));
             }
             return actions;
         }
         if self.topics.0.len() >= TOPICS_MAX {
             let message = format!("a socket subscribes to at most {TOPICS_MAX} topics");
-            return vec![control(self.dialect.topic_error(
-                "too-many-topics",
-                &message,
-                Some(name),
-                None,
-            ))];
+            return vec![self.topic_error("too-many-topics", &message, Some(name))];
         }
         let topic = TopicSource::resolve(name, cx.catalogue);
-        actions.push(control(self.dialect.topic_ack("subscribe", name)));
+        actions.push(self.send(&ServerFrame::Subscribed { topic: name }));
+        // Acknowledged before anybody listens: what was said last comes after the acknowledgement.
         let mut subscription = TopicState::new(topic);
         if subscription.topic.takes_posts() {
             let call = self.next_call();
@@ -183,6 +183,8 @@ impl Session {
         let mut actions = Vec::new();
         if let Some(topic) = self.topics.0.remove(name) {
             actions.extend(topic.posts_call.map(SessionAction::Drop));
+            // The topic is out of the map by now, so a module goes on only for another topic or for
+            // its own events.
             for input in topic.inputs {
                 let sends_events =
                     self.subscriptions.get(&input.key).is_some_and(Subscription::sends_events);
@@ -191,7 +193,7 @@ impl Session {
                 }
             }
         }
-        actions.push(control(self.dialect.topic_ack("unsubscribe", name)));
+        actions.push(self.send(&ServerFrame::Unsubscribed { topic: name }));
         actions
     }
 
@@ -220,6 +222,7 @@ impl Session {
         let keys: Vec<BranchKey> = inputs.iter().map(|input| input.key.clone()).collect();
         if let Some(topic) = self.topics.0.get_mut(name) {
             for input in &mut inputs {
+                // What it was fed with before must not come again because its name was read again.
                 let before = topic.inputs.iter().find(|before| before.key == input.key);
                 input.applied = before.and_then(|before| before.applied);
             }
@@ -241,7 +244,7 @@ impl Session {
         let catalogue = cx.catalogue;
         // Nothing feeds what is not there; another reading of the name may come to be.
         let input = |key: BranchKey, table| {
-            let exists = catalogue.knows_branch(&key.branch);
+            let exists = catalogue.allows_branch(&key.branch);
             exists.then_some(TopicInput { key, table, applied: None })
         };
         match topic {
@@ -283,6 +286,7 @@ impl Session {
         let names: Vec<String> = silent.map(|(name, _)| name.clone()).collect();
         for name in names {
             let resolved = TopicSource::resolve(&name, cx.catalogue);
+            // Until something can feed it, the name keeps the reading it has.
             if self.inputs_of(&resolved, cx).is_empty() {
                 continue;
             }
@@ -300,6 +304,7 @@ impl Session {
         result: Result<Option<Arc<Post>>, RouteError>,
     ) -> Vec<SessionAction> {
         if let Some(PendingRead::Duplicate(posted)) = self.pending_reads.remove(&call) {
+            // This listener was opened for the last post alone.
             let last = result.ok().flatten();
             let mut actions = vec![SessionAction::Drop(call)];
             self.answer_duplicate(&posted, last.as_deref(), &mut actions);
@@ -313,8 +318,7 @@ impl Session {
                     return vec![SessionAction::Drop(call)];
                 };
                 let error = ApiError::from(error);
-                let (code, message) = (error.code(), error.message());
-                vec![control(self.dialect.topic_error(code, message, Some(&name), None))]
+                vec![self.topic_error(error.code(), error.message(), Some(&name))]
             }
         }
     }
@@ -326,6 +330,7 @@ impl Session {
         let Some(topic) = self.topics.0.get_mut(&name) else { return actions };
         match topic.topic.clone() {
             TopicSource::Sync(key) => {
+                // A post belongs to no event, so the state of now is new enough whatever it holds.
                 topic.defer(None, post.data.clone());
                 self.read_for_topics(&key, &mut actions);
             }
@@ -342,6 +347,7 @@ impl Session {
     /// A listener was closed: a topic that was forgotten is listened to anew.
     pub(super) fn resubscribe_topic(&mut self, ended: CallId, actions: &mut Vec<SessionAction>) {
         let Some(name) = self.topic_of(ended) else { return };
+        // Under a new call: what the closed listener still brings belongs to no topic then.
         let call = self.next_call();
         if let Some(topic) = self.topics.0.get_mut(&name) {
             topic.posts_call = Some(call);

@@ -66,9 +66,9 @@ fn a_client_goes_on_where_the_log_still_does() {
     for (incarnation, last, is_retained, start) in [
         (1, 9, true, Start::Resumed),
         (1, 7, true, Start::Resumed),
-        (2, 9, true, Start::Broken("other-epoch")),
-        (1, 6, true, Start::Broken("ahead")),
-        (1, 9, false, Start::Broken("too-old")),
+        (2, 9, true, Start::Broken(ResyncReason::OtherIncarnation)),
+        (1, 6, true, Start::Broken(ResyncReason::Ahead)),
+        (1, 9, false, Start::Broken(ResyncReason::TooOld)),
     ] {
         let mut subscription = Subscription::new(1, FollowFrom::Resume(cursor(7)), true);
         let answer = at_log_end(incarnation, last, is_retained);

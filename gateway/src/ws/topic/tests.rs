@@ -145,26 +145,6 @@ fn a_module_has_its_sync_topics() {
     assert_eq!(sync_topics(&key("dar", "crm")), ["sync::dar::crm"]);
 }
 
-#[test]
-fn only_a_snapshot_under_a_sync_topic_may_be_large() {
-    let post = |topic: &str, data: &str| {
-        format!(r#"{{"type":"publish","topic":"{topic}","data":{data}}}"#)
-    };
-    let snapshot = r#"{"trans_id":"t","snapshot":{"tables":{"t":[{}]}}}"#;
-    assert!(brings_snapshot(post("pos:sync:dar", snapshot).as_bytes()));
-    assert!(brings_snapshot(post("sync::cairo::zamalek::pos", snapshot).as_bytes()));
-    for other in [
-        post("free", snapshot),
-        post("sync::dar::pos", r#"{"trans_id":"t"}"#),
-        post("sync::dar::pos", r#"{"snapshot":null}"#),
-        post("sync::dar::pos", "[]"),
-        post("sync::dar::pos", snapshot).replace("publish", "client:publish"),
-        format!("{}x", post("sync::dar::pos", snapshot)),
-    ] {
-        assert!(!brings_snapshot(other.as_bytes()), "{other}");
-    }
-}
-
 /// Any name a branch may have, often one that looks like a part of a topic.
 fn any_branch() -> impl Strategy<Value = BranchId> {
     let piece = prop::sample::select(vec![

@@ -7,7 +7,7 @@ use super::*;
 use crate::cluster::{CatalogueChange, CatalogueEntry};
 use crate::ids::Timestamp;
 
-fn record(id: u64) -> NodeRecord {
+pub(super) fn record(id: u64) -> NodeRecord {
     NodeRecord {
         id: NodeId(id),
         name: format!("node-{id}"),
@@ -20,16 +20,16 @@ fn record(id: u64) -> NodeRecord {
 }
 
 /// Applies a change that must be taken.
-fn take(catalogue: &mut Catalogue, id: &str, change: CatalogueChange) {
+pub(super) fn take(catalogue: &mut Catalogue, id: &str, change: CatalogueChange) {
     let entry = CatalogueEntry { id: id.to_owned(), at: Timestamp::default(), change };
     catalogue.apply(&entry).unwrap();
 }
 
-fn nothing() -> CatalogueChange {
+pub(super) fn nothing() -> CatalogueChange {
     CatalogueChange::Patterns { patterns: Vec::new(), defaults: Vec::new() }
 }
 
-fn form(
+pub(super) fn form(
     catalogue: &mut Catalogue,
     initial: &[NodeId],
     placements: BTreeMap<PartitionId, Placement>,
@@ -45,7 +45,7 @@ fn form(
 }
 
 /// Does a step as the executor would, and shows it as `observed` and the catalogue do.
-fn execute(step: &Step, catalogue: &mut Catalogue, observed: &mut Observation) {
+pub(super) fn execute(step: &Step, catalogue: &mut Catalogue, observed: &mut Observation) {
     match step {
         Step::InitializeGroup0 { voters } => observed.group_0_members.extend(voters),
         Step::AddLearner(node) => {
@@ -63,7 +63,7 @@ fn execute(step: &Step, catalogue: &mut Catalogue, observed: &mut Observation) {
     }
 }
 
-fn postpone(step: Step, observed: &mut Observation) {
+pub(super) fn postpone(step: Step, observed: &mut Observation) {
     let steps = if let Step::StartPartitions(partitions) = step {
         partitions.into_iter().map(|id| Step::StartPartitions(vec![id])).collect()
     } else {
@@ -176,73 +176,4 @@ proptest! {
         }
         prop_assert!(brought.is_sorted());
     }
-}
-
-fn new_node(id: u64, nodes: u64) -> Observation {
-    Observation {
-        node: record(id),
-        initial: (1..=nodes).map(NodeId).collect(),
-        partitions: 2,
-        group_0_members: BTreeSet::new(),
-        leads_group_0: false,
-        running: BTreeSet::new(),
-        catalogue_complete: false,
-        entries: vec!["file:a:1".to_owned()],
-        done: Vec::new(),
-        postponed: Vec::new(),
-    }
-}
-
-#[test]
-fn a_new_node_alone_takes_all_steps_in_this_order() {
-    let (mut catalogue, mut observed) = (Catalogue::default(), new_node(1, 1));
-    let mut steps = Vec::new();
-    while let Some(step) = next_step(&catalogue, &observed) {
-        execute(&step, &mut catalogue, &mut observed);
-        observed.leads_group_0 = true;
-        steps.push(step);
-    }
-    let placements = place(2, &[NodeId(1)], ReplicaId(1));
-    let expected = [
-        Step::InitializeGroup0 { voters: vec![NodeId(1)] },
-        Step::FormCluster { placements },
-        Step::StartPartitions(vec![PartitionId(1), PartitionId(2)]),
-        Step::CatchUpCatalogue,
-        Step::RegisterNode,
-        Step::BringInEntry { id: "file:a:1".to_owned() },
-    ];
-    assert_eq!(steps, expected);
-}
-
-#[test]
-fn only_the_lowest_of_the_first_nodes_initializes_group_0() {
-    let catalogue = Catalogue::default();
-    for id in 2..=3 {
-        assert_eq!(next_step(&catalogue, &new_node(id, 3)), None);
-    }
-    let step = next_step(&catalogue, &new_node(1, 7)).unwrap();
-    assert_eq!(step, Step::InitializeGroup0 { voters: (1..=5).map(NodeId).collect() });
-}
-
-#[test]
-fn a_learner_that_cannot_be_added_holds_up_no_cluster() {
-    let catalogue = Catalogue::default();
-    let mut observed = new_node(1, 6);
-    observed.leads_group_0 = true;
-    observed.group_0_members = (1..=5).map(NodeId).collect();
-    assert_eq!(next_step(&catalogue, &observed), Some(Step::AddLearner(NodeId(6))));
-    observed.postponed.push(Step::AddLearner(NodeId(6)));
-    assert!(matches!(next_step(&catalogue, &observed), Some(Step::FormCluster { .. })));
-}
-
-#[test]
-fn a_partition_that_does_not_start_holds_up_nothing() {
-    let (mut catalogue, mut observed) = (Catalogue::default(), new_node(1, 1));
-    form(&mut catalogue, &observed.initial, place(2, &observed.initial, ReplicaId(1)));
-    observed.group_0_members.insert(NodeId(1));
-    observed.postponed.push(Step::StartPartitions(vec![PartitionId(1)]));
-    let second = Step::StartPartitions(vec![PartitionId(2)]);
-    assert_eq!(next_step(&catalogue, &observed), Some(second));
-    observed.running.insert(PartitionId(2));
-    assert_eq!(next_step(&catalogue, &observed), Some(Step::CatchUpCatalogue));
 }

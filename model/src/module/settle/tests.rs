@@ -18,7 +18,7 @@ fn replace(shop: &mut Shop, tables: &str) -> Result<Option<Arc<Event>>, Reject> 
 }
 
 fn changed(event: Option<Arc<Event>>) -> Vec<String> {
-    let event = event.expect("an act is told");
+    let event = event.expect("a bulk operation makes an event");
     module_change(&event).records.iter().map(|(_, key, _)| key.to_string()).collect()
 }
 
@@ -66,7 +66,7 @@ fn restore(shop: &mut Shop, entry: &str, mode: RestoreMode) -> Vec<String> {
 }
 
 #[test]
-fn a_replacement_raises_the_version_of_what_it_changes_and_makes_new_records_at_one() {
+fn a_replacement_raises_versions_and_new_records_have_one() {
     let mut shop = shop();
     let sent = r#"{"tickets":[{"id":"a","number":"till"},{"id":"c","number":"1","version":40},
         {"id":"b","number":"1","version":1}]}"#;
@@ -127,7 +127,7 @@ fn what_one_request_removes_and_makes_again_is_the_same_record() {
 }
 
 #[test]
-fn a_snapshot_with_an_unreadable_version_is_refused_by_table_key_and_field() {
+fn an_unreadable_version_is_refused_by_table_key_and_field() {
     let mut shop = shop();
     for version in ["\"abc\"", "-1", "1.5", "true", "{}", "1e30", "1000000000000000"] {
         let sent = format!(r#"{{"tickets":[{{"id":"c"}},{{"id":"a","version":{version}}}]}}"#);
@@ -145,7 +145,7 @@ fn a_snapshot_with_an_unreadable_version_is_refused_by_table_key_and_field() {
 }
 
 #[test]
-fn no_write_takes_a_version_beyond_the_limit_and_none_is_counted_beyond_it() {
+fn no_version_is_sent_or_counted_beyond_the_limit() {
     for (validation, rule) in [
         (Validation::Strict, VersionRule::Read),
         (Validation::Strict, VersionRule::Next),
@@ -167,7 +167,7 @@ fn no_write_takes_a_version_beyond_the_limit_and_none_is_counted_beyond_it() {
 }
 
 #[test]
-fn at_the_limit_a_change_is_refused_and_an_act_leaves_the_version() {
+fn at_the_version_limit_only_bulk_operations_pass() {
     let mut shop = Shop::strict();
     let seed = format!(r#"{{"tickets":[{{"id":"a","version":{VERSION_MAX}}}]}}"#);
     shop.seed(&seed).unwrap();
@@ -224,7 +224,7 @@ fn a_replacement_takes_no_part_from_a_record_that_stays() {
 }
 
 #[test]
-fn a_replacement_keeps_places_in_a_strict_module_and_puts_new_rows_behind() {
+fn a_strict_replacement_keeps_places_and_appends_new_rows() {
     let mut shop = shop();
     replace(&mut shop, r#"{"tickets":[{"id":"n"},{"id":"b"},{"id":"a"}]}"#).unwrap();
     assert_eq!(places(&shop, "tickets"), named(&[("a", 0), ("b", 1), ("n", 2)]));
@@ -233,7 +233,7 @@ fn a_replacement_keeps_places_in_a_strict_module_and_puts_new_rows_behind() {
 }
 
 #[test]
-fn a_lenient_module_keeps_the_order_that_was_sent_and_places_as_far_as_it_is_theirs() {
+fn lenient_rows_stand_in_the_order_that_was_sent() {
     let mut shop = Shop::lenient();
     for id in ["a", "b", "c", "d"] {
         shop.insert("tickets", &format!(r#"{{"id":"{id}"}}"#)).unwrap();
@@ -261,7 +261,7 @@ fn turn(shop: &Shop, cursor: Option<&PageCursor>, descending: bool) -> Page {
 }
 
 #[test]
-fn a_list_read_page_by_page_shows_every_row_once_over_a_replacement() {
+fn pages_over_a_replacement_show_every_row_once() {
     let rows = |ids: &[u64]| {
         let rows: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":"r{id}"}}"#)).collect();
         format!(r#"{{"tickets":[{}]}}"#, rows.join(","))

@@ -127,10 +127,10 @@ fn a_reference_is_found_by_the_record_it_points_at() {
 
 #[test]
 fn what_cannot_be_of_the_fields_kind_is_told() {
-    let told = |kind: &str, validation, operator, sent: &str| {
+    let misread = |kind: &str, validation, operator, sent: &str| {
         filter(operator, &value(sent)).misread(&table(kind, false), validation)
     };
-    let strict = |kind, sent| told(kind, Validation::Strict, Operator::Equal, sent);
+    let strict = |kind, sent| misread(kind, Validation::Strict, Operator::Equal, sent);
     assert_eq!(
         strict("integer", r#""abc""#).as_deref(),
         Some(r#"t.f must be a whole number, but the condition says "abc""#)
@@ -159,10 +159,10 @@ fn what_cannot_be_of_the_fields_kind_is_told() {
     ] {
         assert_eq!(strict(kind, sent), None, "{kind} {sent}");
     }
-    assert!(told("bool", Validation::Strict, Operator::In, r#"[1,"maybe"]"#).is_some());
-    assert_eq!(told("bool", Validation::Strict, Operator::Like, r#""maybe""#), None);
-    assert!(told("bool", Validation::Lenient, Operator::Equal, r#""maybe""#).is_some());
-    assert_eq!(told("timestamp", Validation::Lenient, Operator::Equal, r#""soon""#), None);
+    assert!(misread("bool", Validation::Strict, Operator::In, r#"[1,"maybe"]"#).is_some());
+    assert_eq!(misread("bool", Validation::Strict, Operator::Like, r#""maybe""#), None);
+    assert!(misread("bool", Validation::Lenient, Operator::Equal, r#""maybe""#).is_some());
+    assert_eq!(misread("timestamp", Validation::Lenient, Operator::Equal, r#""soon""#), None);
 }
 
 proptest! {

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::schema::formats::field::{FieldDiagnostics, count, of_type};
+use crate::schema::formats::members::{count, of_type};
 use crate::schema::formats::types::ColumnType;
-use crate::schema::formats::{Diagnostic, reference};
+use crate::schema::formats::{Diagnostic, FieldDiagnostics, reference};
 use crate::schema::{Default, Field, FieldType, Reference, Table};
 use crate::value::{Object, Value};
 

@@ -7,21 +7,15 @@
 use std::sync::Arc;
 
 use crate::schema::aliases::snake_case;
+use crate::schema::formats::members::{self, flag, of_type};
 use crate::schema::formats::types::ColumnType;
-use crate::schema::formats::{contradictions, default, members, reference};
+use crate::schema::formats::{FieldDiagnostics, contradictions, default, reference};
 use crate::schema::{Field, FieldType, Rounding};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
 /// Longest field name, in bytes.
 pub(super) const FIELD_NAME_BYTES_MAX: usize = 128;
-
-/// What is said of one field: what cannot be, and what is only worth knowing.
-#[derive(Debug, Default)]
-pub(super) struct FieldDiagnostics {
-    pub(super) problems: Vec<String>,
-    pub(super) advice: Vec<String>,
-}
 
 /// Reads one field under a name already found.
 pub(super) fn read(name: &str, doc: &Object, notes: &mut FieldDiagnostics) -> Field {
@@ -196,62 +190,4 @@ fn rounding(kind: FieldType, doc: &Object) -> Result<Rounding, String> {
     let known = problems.as_str().and_then(Rounding::parse);
     known
         .ok_or_else(|| format!("rounding is {}; known are {}", problems.to_json(), Rounding::NAMES))
-}
-
-/// The values of a type such as `ENUM('new','paid')`.
-pub(super) fn of_type(doc: &Object, problems: &mut Vec<String>) -> Vec<Value> {
-    let text = doc.get("type").and_then(Value::as_str).unwrap_or_default().trim();
-    let is_enum = text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("enum"));
-    if !is_enum {
-        return Vec::new();
-    }
-    let inside = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
-    let inside = inside.map_or("", |(inside, _)| inside);
-    let quoted = |part: &str| part.trim().trim_matches(['\'', '"']).to_owned();
-    let mut values: Vec<Value> = Vec::new();
-    for value in inside.split(',').map(quoted).filter(|value| !value.is_empty()) {
-        let read = Value::from(value.as_str());
-        if values.contains(&read) {
-            problems.push(format!("its type lists {value:?} twice"));
-        } else {
-            values.push(read);
-        }
-    }
-    if values.is_empty() {
-        problems.push("it is an enum without values; list them as \"enum\"".to_owned());
-    }
-    values
-}
-
-/// A member that is `true` or `false`; anything else is noted and says nothing.
-pub(super) fn flag(doc: &Object, name: &str, problems: &mut Vec<String>) -> Option<bool> {
-    match doc.get(name) {
-        None | Some(Value::Null) => None,
-        Some(Value::Bool(value)) => Some(*value),
-        Some(other) => {
-            problems.push(format!("{name} is {}; it is true or false", other.to_json()));
-            None
-        }
-    }
-}
-
-/// A member that is a whole number from `least`; anything else is noted and says nothing.
-pub(super) fn count(
-    doc: &Object,
-    name: &str,
-    least: u32,
-    problems: &mut Vec<String>,
-) -> Option<u32> {
-    match doc.get(name) {
-        None | Some(Value::Null) => None,
-        Some(value) => {
-            let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
-            let count = count.filter(|count| *count >= least);
-            if count.is_none() {
-                let shown = value.to_json();
-                problems.push(format!("{name} is {shown}; it is a whole number from {least}"));
-            }
-            count
-        }
-    }
 }

@@ -7,8 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::schema::formats::field::FieldDiagnostics;
-use crate::schema::formats::{Diagnostic, members};
+use crate::schema::formats::{Diagnostic, FieldDiagnostics, members};
 use crate::schema::{Field, Reference, Table};
 use crate::value::{Object, Value};
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::ids::TableName;
 use crate::reject::Reject;
-use crate::schema::formats::{Diagnostic, contradictions, field, members, reference};
+use crate::schema::formats::{
+    Diagnostic, FieldDiagnostics, contradictions, field, members, reference,
+};
 use crate::schema::{Field, Table};
 use crate::value::{Object, Value};
 
@@ -30,7 +32,7 @@ pub(super) fn read(
     let key = key(doc, &mut fields, notes);
     let unique = unique_sets(doc, &fields, notes);
     let mut problems = Vec::new();
-    let versioned = field::flag(doc, "versioned", &mut problems);
+    let versioned = members::flag(doc, "versioned", &mut problems);
     notes.extend(problems.into_iter().map(Diagnostic::new));
     let label = doc.get("label").or_else(|| doc.get("title")).and_then(Value::as_str);
     let table = Table {
@@ -90,7 +92,7 @@ fn add(fields: &mut Vec<Field>, name: &str, doc: &Value, notes: &mut Vec<Diagnos
     if let Err(problem) = field::check_name(name) {
         return notes.push(Diagnostic::in_field(name, problem));
     }
-    let mut found = field::FieldDiagnostics::default();
+    let mut found = FieldDiagnostics::default();
     let field = field::read(name, doc, &mut found);
     notes.extend(found.problems.into_iter().map(|problem| Diagnostic::in_field(name, problem)));
     notes.extend(
@@ -155,7 +157,7 @@ fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Diagnostic>)
             notes.push(Diagnostic::new(problem));
             continue;
         };
-        let mut found = field::FieldDiagnostics::default();
+        let mut found = FieldDiagnostics::default();
         let target = item.get("references").unwrap_or(&Value::Null);
         if let Some(doc) = item.as_object() {
             reference::note_actions(doc, &mut found);
@@ -247,7 +249,7 @@ fn unique_sets(doc: &Object, fields: &[Field], notes: &mut Vec<Diagnostic>) -> V
         };
         notes.extend(members::INDEX.check(index).map(Diagnostic::new));
         let mut problems = Vec::new();
-        let unique = field::flag(index, "unique", &mut problems) == Some(true);
+        let unique = members::flag(index, "unique", &mut problems) == Some(true);
         let name = index.get("name").and_then(Value::as_str);
         if let Err(problem) = indexes.named(name) {
             problems.push(problem);

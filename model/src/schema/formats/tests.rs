@@ -405,7 +405,7 @@ fn a_key_may_be_named_by_the_table() {
 }
 
 #[test]
-fn a_reference_that_cascades_names_the_record_that_a_row_is_a_part_of() {
+fn a_cascading_reference_names_the_parent_of_a_row() {
     let parent = |doc: &str| {
         let schema = read(doc).unwrap();
         let (field, table) = schema.tables[1].parent()?;

@@ -13,41 +13,9 @@ use std::sync::Arc;
 
 use crate::disk::Device;
 use crate::disk::device::is_full;
-use crate::disk::segment::{Segment, SegmentHeader};
-use crate::disk::wal::writer::WalShared;
+use crate::disk::segment::Segment;
+use crate::disk::wal::shared::WalShared;
 use crate::limits;
-
-/// The request of the writer and the answer of the allocator; part of the shared state.
-#[derive(Debug, Default)]
-pub(super) struct SpareSegment {
-    /// The header of the segment to create, until it is created.
-    wanted: Option<SegmentHeader>,
-    ready: Option<Segment>,
-    failed: Option<io::Error>,
-    /// How many allocations have ended, successful or not.
-    attempts: u64,
-    /// The writer waits for the segment, so the pause between two attempts is skipped.
-    urgent: bool,
-    /// The writer has ended and needs no more segments.
-    closed: bool,
-}
-
-impl SpareSegment {
-    /// Requests a segment. The caller notifies the allocator.
-    pub(super) fn request(&mut self, header: SegmentHeader) {
-        self.wanted = Some(header);
-    }
-
-    /// The segment, if it is ready.
-    pub(super) fn take(&mut self) -> Option<Segment> {
-        self.ready.take()
-    }
-
-    /// Ends the allocator. The caller notifies it.
-    pub(super) fn close(&mut self) {
-        self.closed = true;
-    }
-}
 
 /// Creates segments.
 pub(super) struct SegmentAllocator {
@@ -135,30 +103,6 @@ impl SegmentAllocator {
                 state.spare.failed = Some(error);
                 false
             }
-        }
-    }
-}
-
-impl WalShared {
-    /// Waits for the next segment. `None`: the disk is full. With `retry` the disk was asked once
-    /// more after this call began.
-    pub(super) fn next_segment(&self, retry: bool) -> io::Result<Option<Segment>> {
-        let mut state = self.state.lock();
-        let attempts_before = state.spare.attempts;
-        state.spare.urgent |= retry;
-        self.segment_requested.notify_all();
-        loop {
-            // In this order: an error stops the log even if an earlier segment is ready.
-            if let Some(error) = state.spare.failed.take() {
-                return Err(error);
-            }
-            if let Some(segment) = state.spare.take() {
-                return Ok(Some(segment));
-            }
-            if state.full.is_some() && (!retry || state.spare.attempts > attempts_before) {
-                return Ok(None);
-            }
-            self.allocation_done.wait(&mut state);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Promise: no callback reports success before its records are synced. Refused: to continue after
 //! a write or an fsync that failed, because the content of the disk is unknown from then on.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -17,72 +17,22 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use model::mutant::{self, Mutant};
-use parking_lot::{Condvar, Mutex};
 
 use crate::disk::device::is_full;
 use crate::disk::record::{
     BATCH_HEADER_BYTES, BatchLink, Kind, RECORD_HEADER_BYTES, Record, WriteBatch,
 };
 use crate::disk::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
-use crate::disk::wal::index::{EntrySource, WalIndex};
+use crate::disk::wal::index::EntrySource;
 use crate::disk::wal::recover::OpenedLog;
-use crate::disk::wal::segment_allocator::{SegmentAllocator, SpareSegment};
-use crate::disk::wal::{SubmitCallback, WalConfig, WalCounters, WalError};
+use crate::disk::wal::segment_allocator::SegmentAllocator;
+use crate::disk::wal::shared::{PendingSubmission, State, WalShared};
+use crate::disk::wal::{SubmitCallback, WalConfig, WalError};
 use crate::disk::{Device, GroupKey};
 use crate::limits;
 
 /// Capacity of the batch buffer that is kept between two batches, in bytes.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
-
-/// One call of `Wal::submit` that is not durable yet.
-pub(super) struct PendingSubmission {
-    pub(super) records: Vec<Record>,
-    pub(super) sequence: u64,
-    /// The replicas it changes, each with its rejection count at the time of the call. If the count
-    /// has grown since, the submission builds on one that was rejected.
-    pub(super) groups: Vec<(GroupKey, u64)>,
-    pub(super) done: Option<SubmitCallback>,
-}
-
-impl PendingSubmission {
-    pub(super) fn size(&self) -> usize {
-        self.records.iter().map(Record::size).sum()
-    }
-}
-
-/// What callers, the writer and the segment allocator share.
-pub(super) struct WalShared {
-    pub(super) state: Mutex<State>,
-    /// Wakes the writer.
-    pub(super) work_queued: Condvar,
-    /// Wakes callers that wait for space in the queue.
-    pub(super) queue_space: Condvar,
-    /// Wakes the segment allocator.
-    pub(super) segment_requested: Condvar,
-    /// Wakes the writer while it waits for a segment.
-    pub(super) allocation_done: Condvar,
-    pub(super) counters: WalCounters,
-}
-
-/// The shared state. One lock protects all of it, because the queue and the index must change
-/// together: the index describes the log as it will be once the queue is written.
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) index: WalIndex,
-    pub(super) queue: VecDeque<PendingSubmission>,
-    pub(super) queued_bytes: usize,
-    pub(super) sequence: u64,
-    pub(super) closed: bool,
-    /// Why the log stopped for good, if it did.
-    pub(super) stopped: Option<String>,
-    /// Bytes needed and bytes free, while there is no space for the next segment.
-    pub(super) full: Option<(u64, u64)>,
-    /// The segment after the current one, until the writer takes it.
-    pub(super) spare: SpareSegment,
-    /// Replicas whose index differs from the disk because a submission was rejected. The next batch
-    /// writes their state again. `true`: a rejected submission had forgotten the replica before.
-    pub(super) resync: BTreeMap<GroupKey, bool>,
-}
 
 /// What one pass of the writer has to write.
 #[derive(Default)]

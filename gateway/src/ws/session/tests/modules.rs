@@ -1,4 +1,4 @@
-//! Stories of acts on a whole module, and of flags.
+//! What frames say of changes of a whole module, and of flags.
 
 use model::{BulkOperation, FullSyncFlag, ModuleChange};
 
@@ -15,78 +15,8 @@ pub(super) fn operation(operation: BulkOperation, offset: u64, details: &str) ->
 }
 
 fn text(delta: &Delta, snapshot: Option<&ModuleSnapshot>) -> Vec<String> {
-    let frames = crate::wire::event_frames("ws-a", delta, snapshot, false);
+    let frames = dialect::event_frames(dialect::of_socket(), "ws-a", delta, snapshot, false);
     frames.iter().map(|frame| String::from_utf8(frame.to_vec()).unwrap()).collect()
-}
-
-#[test]
-fn an_act_on_a_module_is_told_and_a_snapshot_at_least_as_new_follows() {
-    for (done, reason) in [
-        (BulkOperation::Purge, "module-purge"),
-        (BulkOperation::Restore, "module-restore"),
-        (BulkOperation::Reset, "module-reset"),
-    ] {
-        let mut story = Story::live();
-        story.delta(1, "pos", 1, "x/1");
-        assert_eq!(
-            story.came(1, operation(done, 2, "{}")),
-            [
-                &format!("server:event 2 {}", done.wire_name()),
-                "read state of pos at 2 as 3",
-                "read state of stock at 0 as 4",
-            ]
-        );
-        assert!(story.session.is_holding(), "later events must follow the snapshot");
-        story.reads(3, "pos", 4);
-        assert_eq!(story.reads(4, "stock", 0), [format!("snapshot {reason} pos@4 stock@0")]);
-        assert!(!story.session.is_holding());
-        assert!(story.delta(1, "pos", 3, "x/3").is_empty(), "the snapshot held it");
-        assert!(story.delta(1, "pos", 4, "x/4").is_empty());
-        assert_eq!(story.delta(1, "pos", 5, "x/5"), ["server:event 5"]);
-    }
-}
-
-#[test]
-fn replaced_tables_are_told_by_a_snapshot_alone() {
-    let mut story = Story::live();
-    assert_eq!(
-        story.came(1, operation(BulkOperation::Replace, 1, "{}")),
-        ["read state of pos at 1 as 3", "read state of stock at 0 as 4"]
-    );
-    story.reads(4, "stock", 0);
-    assert_eq!(story.reads(3, "pos", 1), ["snapshot module-replace pos@1 stock@0"]);
-}
-
-#[test]
-fn an_own_publish_that_the_snapshot_held_is_acknowledged_all_the_same() {
-    let mut story = Story::live();
-    story.says(&publish("pos", "a"));
-    story.came(1, operation(BulkOperation::Purge, 1, "{}"));
-    story.reads(3, "pos", 2);
-    story.reads(4, "stock", 0);
-    assert_eq!(story.delta(1, "pos", 2, "s-1/a"), ["server:ack 2"]);
-    assert!(story.outcome("pos", accepted("pos", 2, "s-1/a")).is_empty());
-}
-
-#[test]
-fn a_state_that_cannot_be_read_now_is_read_later() {
-    let mut story = Story::live();
-    story.came(1, operation(BulkOperation::Purge, 1, "{}"));
-    story.reads(4, "stock", 0);
-    let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
-    let told = story.answers(3, Err(away));
-    assert_eq!(told[0], "read state of pos now as 5 in 200ms");
-    assert_eq!(story.reads(5, "pos", 1), ["snapshot module-purge pos@1 stock@0"]);
-}
-
-#[test]
-fn a_replica_that_went_back_is_not_believed() {
-    let mut story = Story::live();
-    story.delta(1, "pos", 1, "x/1");
-    story.came(1, operation(BulkOperation::Purge, 2, "{}"));
-    story.reads(4, "stock", 0);
-    assert_eq!(story.reads(3, "pos", 1), ["drop 1", "follow pos as 5"]);
-    assert_eq!(story.followed(5, "pos", 2), ["snapshot module-purge pos@2 stock@0", "open 5"]);
 }
 
 #[test]
@@ -103,9 +33,9 @@ fn a_purge_tells_what_was_taken_out_and_who_tells_it() {
 #[test]
 fn a_reset_carries_the_state_it_began_again_with() {
     let reset = operation(BulkOperation::Reset, 2, r#"{"meta":{"reason":"daily-reset"}}"#);
-    let told = text(&reset, Some(&snapshot("pos", 2)));
+    let sent = text(&reset, Some(&snapshot("pos", 2)));
     assert_eq!(
-        told,
+        sent,
         [
             r#"{"type":"server:event","action":"module:reset","branchId":"dar","moduleId":"pos","version":3,"snapshot":{"moduleId":"pos","branchId":"dar","version":3,"tables":{},"meta":{"lastUpdatedAt":"2026-11-21T00:19:37.740Z","counter":0,"labCounter":0}},"record":null,"meta":{"reason":"daily-reset","serverId":"ws-a","moduleId":"pos"},"cursor":{"epoch":1,"sequence":2}}"#
         ]
@@ -113,7 +43,7 @@ fn a_reset_carries_the_state_it_began_again_with() {
     assert_eq!(text(&operation(BulkOperation::Replace, 2, "{}"), None), [""]);
 }
 
-fn flag(module: &str, enabled: bool) -> FullSyncFlag {
+pub(super) fn flag(module: &str, enabled: bool) -> FullSyncFlag {
     FullSyncFlag {
         id: format!("fsync-{module}"),
         branch: BranchId::parse("dar").unwrap(),
@@ -128,33 +58,13 @@ fn flag(module: &str, enabled: bool) -> FullSyncFlag {
 }
 
 impl Story {
-    fn flags(&mut self, flags: &[FullSyncFlag]) -> Vec<String> {
+    pub(super) fn flags(&mut self, flags: &[FullSyncFlag]) -> Vec<String> {
         for flag in flags {
             let place = (flag.branch.clone(), flag.module.clone());
             self.catalogue.full_sync.insert(place, flag.clone());
         }
-        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
-        told(&self.session.on_catalogue(cx))
+        self.catalogue_changes()
     }
-}
-
-#[test]
-fn a_flag_that_changes_is_told_to_the_branch() {
-    let mut story = Story::live();
-    assert_eq!(
-        story.flags(&[flag("*", true)]),
-        [
-            r#"{"type":"server:directive","directive":"full-sync-flag","id":"fsync-*","branchId":"dar","moduleId":"*","enabled":true,"reason":"why","requestedBy":null,"updatedAt":"2026-11-21T00:19:37.740Z","meta":null,"toggledVia":"management-api"}"#
-        ]
-    );
-    assert!(story.flags(&[flag("*", true)]).is_empty(), "nothing new");
-    let told = story.flags(&[flag("*", false)]);
-    assert!(told[0].ends_with(r#""toggledVia":"management-api","clearedBy":"other"}"#), "{told:?}");
-
-    let mut other = Story::begin();
-    assert!(other.flags(&[flag("*", true)]).is_empty(), "before the hello there is no branch");
-    other.says(r#"{"type":"client:hello","branchId":"remal"}"#);
-    assert!(other.flags(&[flag("pos", true)]).is_empty());
 }
 
 #[test]

@@ -15,9 +15,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::BulkOperation;
+use actors::Post;
+use model::{BulkOperation, Events, QueryPage};
 
-use super::modules::operation;
+use super::batches::{accepted_as, two};
+use super::modules::{flag, operation};
+use super::subscriptions::order;
 use super::*;
 
 fn scripts() -> Vec<PathBuf> {
@@ -110,41 +113,44 @@ impl Player {
             ["log", _, "ends", at] => self.log(call, at, true),
             ["log", _, "ends", at, "cut"] => self.log(call, at, false),
             ["read", _, "fails", why] => self.story.answers(call, Err(error(why))),
-            ["read", _, "finds", at] => {
-                let (module, offset) = place(at);
-                self.story.reads(call, module, offset)
-            }
-            ["event", _, at, "of", command] => {
-                let (module, offset) = place(at);
-                self.story.delta(call, module, offset, command)
-            }
-            ["event", _, at, kind] => {
-                let kinds = [
-                    BulkOperation::Purge,
-                    BulkOperation::Restore,
-                    BulkOperation::Reset,
-                    BulkOperation::Replace,
-                ];
-                let kind = kinds.into_iter().find(|known| known.wire_name() == kind).unwrap();
-                self.story.came(call, operation(kind, place(at).1, "{}"))
-            }
+            ["read", _, "finds", ref what @ ..] => self.story.answers(call, Ok(answer(what))),
+            ["event", _, at, ref what @ ..] => self.story.came(call, delta_of(at, what)),
             ["resync", _, at] => {
                 let (module, offset) = place(at);
                 let cx = SessionContext { now: AT, catalogue: &self.story.catalogue };
                 let state = snapshot(module, offset);
-                told(&self.story.session.on_resync(call, &state, cx))
+                in_words(&self.story.session.on_resync(call, &state, cx))
             }
-            ["stream", _, "ends"] => told(&self.story.session.on_ended(call)),
-            ["accepts", at, command] => {
-                let (module, offset) = place(at);
-                self.story.outcome(module, accepted(module, offset, command))
+            ["stream", _, "ends"] => in_words(&self.story.session.on_ended(call)),
+            ["accepts", module] => self.story.outcome(module, without_events(false)),
+            ["repeats", module] => self.story.outcome(module, without_events(true)),
+            ["accepts", at, command, ref what @ ..] => {
+                let delta = delta_of(at, &[&["of", command], what].concat());
+                self.story.outcome(place(at).0, accepted_as(delta))
             }
-            ["rejects", module] => {
-                let key = RecordKey("k".into());
-                let reject = Reject::NotFound { table: "tickets".into(), key };
-                self.story.outcome(module, Ok(Outcome::Rejected(reject)))
+            ["rejects", module, ref what @ ..] => {
+                self.story.outcome(module, Ok(Outcome::Rejected(reject(what))))
             }
             ["fails", module, why] => self.story.outcome(module, Err(error(why))),
+            ["subscribed", _, ref last @ ..] => {
+                let last = last.first().map(|data| post(data));
+                in_words(&self.story.session.on_topic_subscribed(call, Ok(last)))
+            }
+            ["post", _, data] => in_words(&self.story.session.on_post(call, post(data))),
+            ["posted"] => in_words(&self.story.session.on_posted(Ok(()))),
+            ["posted", "fails", why] => in_words(&self.story.session.on_posted(Err(error(why)))),
+            ["module", id, "is", "strict"] => {
+                let modules = &mut self.story.catalogue.modules;
+                let module = modules.iter_mut().find(|module| module.id.as_str() == id).unwrap();
+                Arc::make_mut(module).validation = Validation::Strict;
+                Vec::new()
+            }
+            ["flag", module, "on"] => self.story.flags(&[flag(module, true)]),
+            ["flag", module, "off"] => self.story.flags(&[flag(module, false)]),
+            ["catalogue", ref branches @ ..] => {
+                branches.iter().for_each(|name| self.story.add_branch(name));
+                self.story.catalogue_changes()
+            }
             _ => panic!("the store does not say {said:?}"),
         }
     }
@@ -154,6 +160,95 @@ impl Player {
         let (incarnation, last) = at.split_once('/').unwrap();
         self.story.stands(call, incarnation.parse().unwrap(), last.parse().unwrap(), is_retained)
     }
+}
+
+/// What a read finds: a state, `head` and where it stands, `rows`, or events named `orders`.
+fn answer(what: &[&str]) -> Answer {
+    match *what {
+        ["head", at] => Answer::Head(snapshot(place(at).0, place(at).1).head),
+        ["rows", ref rows @ ..] => {
+            let rows = rows.iter().map(|json| Arc::new(object(json))).collect();
+            Answer::Query(QueryPage { table: TableName::parse("tickets").unwrap(), rows })
+        }
+        ["orders", ref places @ ..] => {
+            let events: Vec<_> =
+                places.iter().flat_map(|at| order(place(at).1, None).events).collect();
+            let last = events.last().unwrap().offset;
+            Answer::Events(Events { incarnation: Incarnation(1), last, events: Some(events) })
+        }
+        [at] => Answer::Snapshot(Arc::new(snapshot(place(at).0, place(at).1))),
+        _ => panic!("no read finds {what:?}"),
+    }
+}
+
+/// The events at a place: of a command, of orders by their alias, or of the module as a whole.
+fn delta_of(at: &str, what: &[&str]) -> Delta {
+    let (module, offset) = place(at);
+    match *what {
+        ["of", command] => delta(module, offset, command),
+        ["of", command, "first-of-two"] => {
+            let mut delta = two(offset, command);
+            delta.events.pop();
+            delta
+        }
+        ["of", command, "both-of-two"] => two(offset, command),
+        ["of", command, "both-of-two", "then", next] => {
+            let mut both = two(offset, command);
+            both.events.extend(delta(module, offset + 2, next).events);
+            both
+        }
+        ["orders"] => order(offset, None),
+        ["orders", "by", client] => order(offset, Some(client)),
+        [kind] => operation(bulk(kind), offset, "{}"),
+        [kind, details] => operation(bulk(kind), offset, details),
+        [kind, "of", command] => {
+            let mut delta = operation(bulk(kind), offset, "{}");
+            let (session, request) = command.rsplit_once('/').unwrap();
+            let event = Arc::make_mut(&mut delta.events[0]);
+            event.command = CommandId { session: session.into(), request: request.into() };
+            delta
+        }
+        _ => panic!("no events are {what:?}"),
+    }
+}
+
+fn bulk(kind: &str) -> BulkOperation {
+    let kinds = [
+        BulkOperation::Purge,
+        BulkOperation::Restore,
+        BulkOperation::Reset,
+        BulkOperation::Replace,
+    ];
+    kinds.into_iter().find(|known| known.wire_name() == kind).unwrap()
+}
+
+fn reject(what: &[&str]) -> Reject {
+    let missing = Reject::NotFound { table: "tickets".into(), key: RecordKey("k".into()) };
+    match *what {
+        [] => missing,
+        ["at", index] => {
+            Reject::AtMutation { index: index.parse().unwrap(), reject: Box::new(missing) }
+        }
+        ["key-reused"] => Reject::KeyReused,
+        ["defect"] => Reject::Defect,
+        ["replace", reason] => Reject::Replace { reason: reason.into(), details: Object::new() },
+        _ => panic!("nothing is rejected as {what:?}"),
+    }
+}
+
+/// An outcome that changed nothing: a post took its id, or had it already.
+fn without_events(repeated: bool) -> Result<Outcome, RouteError> {
+    let delta = Arc::new(Delta { events: Vec::new(), ..delta("pos", 1, "x/1") });
+    Ok(Outcome::Accepted(Acceptance { delta, reserved: None, repeated }))
+}
+
+fn object(json: &str) -> Object {
+    Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone()
+}
+
+/// A post with this data; whoever gets it knows its topic.
+fn post(data: &str) -> Arc<Post> {
+    Arc::new(Post { topic: String::new(), data: object(data) })
 }
 
 /// `module@offset`.
