@@ -21,6 +21,7 @@ mod upstream;
 use std::time::Duration;
 
 use model::{Answer, BranchKey, ModuleSnapshot, Read, ReadLevel};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use feed::FeedSupervisor;
 pub(crate) use feeds::{Feeds, Message as FeedMessage};
@@ -43,6 +44,8 @@ pub(crate) struct Follows {
     pub(crate) upstream: UpstreamContext,
     pub(crate) feeds: Feeds,
     pub(crate) server: FeedServer,
+    /// Cancelled when this node goes away: every stream ends then.
+    pub(crate) stopped: CancellationToken,
 }
 
 impl Follows {

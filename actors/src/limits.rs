@@ -36,8 +36,7 @@ pub const CATCH_UP_EVENTS: u32 = 1024;
 pub const FEEDS_MAX: usize = 65_536;
 /// Deltas of one remote feed waiting on this node; beyond it the feed catches up from the log.
 pub const FEED_QUEUE_DELTAS: usize = 1024;
-/// A command larger than this goes to its leader with the bulk: its events are about as large, and
-/// the priority queue of calls takes no answer above 4 MiB.
+/// A command larger than this goes to its leader with the bulk: calls behind it would wait for it.
 pub const LARGE_COMMAND_BYTES: usize = 1024 * 1024;
 /// Bytes from which a message is written and read beside the thread that sends heartbeats: below it
 /// that takes a millisecond at most.

@@ -80,6 +80,8 @@ pub(crate) struct State {
     keys: BTreeMap<ActorId, BranchKey>,
     draining: bool,
     transfer_tried: Option<Instant>,
+    /// Whether the queue had no place for all definitions that are due.
+    definitions_left: bool,
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -126,6 +128,7 @@ impl Actor for PartitionActor {
             keys: BTreeMap::new(),
             draining: false,
             transfer_tried: None,
+            definitions_left: false,
             _watches: watches,
         })
     }
@@ -141,6 +144,9 @@ impl Actor for PartitionActor {
             Message::Status(status) => state.update_leadership(&status),
             Message::Catalogue => state.define_configured(),
             Message::Tick => {
+                if state.definitions_left {
+                    state.define_configured();
+                }
                 passivate(&state.arguments.activations, PASSIVATE_AFTER);
                 if state.draining {
                     // Again: a peer that has not heard of the drain may have given the lead back.
@@ -297,9 +303,11 @@ impl State {
     }
 
     /// Configured branches exist without being written to: their definition and seed go into the
-    /// log as soon as this replica leads, and again when the catalogue changes them. Straight to
+    /// log as soon as this replica leads, and again when the catalogue changes them or the queue
+    /// had no place for them. Straight to
     /// the proposer: an actor for each branch of the catalogue would be started for nothing else.
-    fn define_configured(&self) {
+    fn define_configured(&mut self) {
+        self.definitions_left = false;
         let Some(leadership) = &self.leadership else { return };
         let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
         // A branch that came into being by being written to follows its module as well.
@@ -312,7 +320,12 @@ impl State {
             }
             let mut due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
             if let Some(command) = due.pop() {
-                leadership.proposer.enqueue(Proposal { prerequisites: due, command, reply: None });
+                let proposal = Proposal { prerequisites: due, command, reply: None };
+                if !leadership.proposer.enqueue(proposal) {
+                    // The queue is full: the rest is for the next tick.
+                    self.definitions_left = true;
+                    return;
+                }
             }
         }
     }

@@ -115,7 +115,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         running: partitions,
         procedures: config.procedures,
     };
-    let pool = ReadPool::start().map_err(|error| SpawnErr::StartupFailed(error.into()))?;
+    let pool = ReadPool::start().map_err(|error| ractor::SpawnErr::StartupFailed(error.into()))?;
     let store = ClusterStore::new(leaders, reporter, procedures, pool);
     let arguments = RootArguments { control, follows: store.0.follows.clone() };
     let (root, _) = Actor::spawn(None, RootActor, arguments).await?;
@@ -145,6 +145,8 @@ impl ActorTree {
 
     /// Stops the tree. The replicas stop with their `Groups`.
     pub async fn stop(&self) {
+        // First: a follower whose source ends would look for another one.
+        self.store.0.follows.stopped.cancel();
         self.root.stop_children_and_wait(None, None).await;
         if let Err(error) = self.root.stop_and_wait(None, None).await {
             tracing::warn!(%error, "the actors' tree did not stop cleanly");

@@ -256,6 +256,12 @@ impl SharedDelta {
         Arc::clone(cell.get_or_init(|| render(&self.delta).into()))
     }
 
+    /// Whether the frames for this key are written.
+    pub fn has_frames(&self, key: FrameKey) -> bool {
+        let cells = self.frames.read();
+        cells.iter().any(|(of, cell)| *of == key && cell.get().is_some())
+    }
+
     fn cell(&self, key: FrameKey) -> Arc<OnceLock<Frames>> {
         let find = |cells: &[(FrameKey, Arc<OnceLock<Frames>>)]| {
             cells.iter().find(|(of, _)| *of == key).map(|(_, cell)| Arc::clone(cell))
@@ -286,8 +292,12 @@ mod tests {
         let shared = SharedDelta::new(Arc::new(delta));
         let key = FrameKey { dialect: 0, policy_class: 0, with_records: false };
         let write = |key, text: &'static [u8]| shared.frames(key, |_| vec![Bytes::from(text)]);
+        assert!(!shared.has_frames(key));
         assert_eq!(&*write(key, b"one"), [Bytes::from("one")]);
         assert_eq!(&*write(key, b"two"), [Bytes::from("one")]);
+        assert!(shared.has_frames(key));
+        assert!(!shared.has_frames(FrameKey { dialect: 1, ..key }), "each dialect has its own");
+        assert!(!shared.has_frames(FrameKey { policy_class: 1, ..key }), "and each policy class");
         assert_eq!(&*write(FrameKey { with_records: true, ..key }, b"two"), [Bytes::from("two")]);
         assert_eq!(&*write(FrameKey { policy_class: 1, ..key }, b"three"), [Bytes::from("three")]);
     }

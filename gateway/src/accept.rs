@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,9 +15,10 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::intake::{Connections, Intake, Metered};
@@ -33,10 +35,10 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
     limits: &Limits,
 ) -> io::Result<()> {
-    let graceful = GracefulShutdown::new();
+    let (connections_open, stopping) = (TaskTracker::new(), CancellationToken::new());
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let (short, is_short) = watch::channel(false);
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
@@ -51,10 +53,6 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        // HTTP/1.1 from the first byte on: a server that waits to see which version is spoken waits
-        // for ever where nothing is said.
-        let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
         // A request that becomes a socket takes the count of its connection along.
         let intake = stream.intake();
         let gives_way = gives_way(intake.clone(), is_short.clone());
@@ -64,21 +62,37 @@ pub(crate) async fn serve(
                 request
             },
         ));
+        // HTTP/1.1 from the first byte on: a server that waits to see which version is spoken waits
+        // for ever where nothing is said.
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
         let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let served = graceful.watch(connection);
-        tokio::spawn(async move {
-            tokio::select! {
-                ended = served => if let Err(error) = ended {
-                    tracing::trace!(%error, "a connection ended early");
-                },
-                () = gives_way => tracing::debug!("a silent connection gave way to another"),
+        let stopping = stopping.clone();
+        connections_open.spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = gives_way => {
+                    tracing::debug!("a silent connection gave way to another");
+                    Ok(())
+                }
+                () = stopping.cancelled() => {
+                    // The request under way is answered; no further one is read.
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::trace!(%error, "a connection ended early");
             }
             drop(place);
         });
     }
     // The listener goes first: who connects now is refused at once, and tries another node.
     drop(connections);
-    if tokio::time::timeout(limits.drain_max, graceful.shutdown()).await.is_err() {
+    stopping.cancel();
+    connections_open.close();
+    if tokio::time::timeout(limits.drain_max, connections_open.wait()).await.is_err() {
         tracing::warn!("requests were still under way when their time to finish was over");
     }
     Ok(())

@@ -1,11 +1,9 @@
 //! App: what all handlers and sockets of a node share. Nothing here knows a route or a frame.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use actors::FrameKey;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
-use model::{BranchKey, Offset};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,19 +39,10 @@ pub(crate) struct AppState {
     pub(crate) large_bodies: Arc<Semaphore>,
     /// One permit: a snapshot that an event is to carry is read by one session at a time.
     pub(crate) event_snapshot_permit: Semaphore,
-    /// The last event such a snapshot was read for.
-    last_event_with_snapshot: Mutex<EventWithSnapshot>,
     /// Set for good when the node goes away.
     pub(crate) draining: CancellationToken,
     /// The sockets that have not ended.
     pub(crate) sockets: TaskTracker,
-}
-
-/// An event that carries a snapshot, and whose frames the snapshot was read for.
-#[derive(Default)]
-struct EventWithSnapshot {
-    event: Option<(BranchKey, Offset)>,
-    read_for: Vec<FrameKey>,
 }
 
 impl AppState {
@@ -80,7 +69,6 @@ impl AppState {
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
             large_bodies: Arc::new(Semaphore::new(SYNC_BODIES_AT_ONCE)),
             event_snapshot_permit: Semaphore::new(1),
-            last_event_with_snapshot: Mutex::default(),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
             limits: config.limits,
@@ -98,33 +86,6 @@ impl AppState {
     pub(crate) fn node(&self) -> NodeView<'_> {
         self.store.node()
     }
-
-    /// Whether no session that shares these frames has read the snapshot yet that this event is to
-    /// carry. Frames without records are asked for; those with records are written beside them.
-    pub(crate) fn is_first_to_read_snapshot_for(
-        &self,
-        key: &BranchKey,
-        offset: Offset,
-        frames: FrameKey,
-    ) -> bool {
-        let mut last = self.last_event_with_snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_first_to_read(key, offset, frames)
-    }
-}
-
-impl EventWithSnapshot {
-    fn is_first_to_read(&mut self, key: &BranchKey, offset: Offset, frames: FrameKey) -> bool {
-        let event = Some((key.clone(), offset));
-        if self.event != event {
-            *self = Self { event, read_for: Vec::new() };
-        }
-        // Each dialect and class writes frames of its own, and so needs a snapshot of its own.
-        let is_first = !self.read_for.contains(&frames);
-        if is_first {
-            self.read_for.push(frames);
-        }
-        is_first
-    }
 }
 
 /// Now, as this node's clock has it: for what is shown, never for what is decided.
@@ -133,28 +94,4 @@ pub(crate) fn now() -> model::Timestamp {
         .duration_since(std::time::SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     model::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use model::{BranchId, ModuleId};
-
-    use super::*;
-
-    #[test]
-    fn a_snapshot_is_read_once_for_all_who_share_a_frame() {
-        let key = BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap());
-        let frames = |dialect| FrameKey { dialect, policy_class: 0, with_records: false };
-        let mut last = EventWithSnapshot::default();
-        assert!(last.is_first_to_read(&key, Offset(1), frames(0)));
-        assert!(last.is_first_to_read(&key, Offset(1), frames(1)), "another dialect has its own");
-        assert!(
-            !last.is_first_to_read(&key, Offset(1), frames(0)),
-            "nor is it read again after it"
-        );
-        assert!(
-            last.is_first_to_read(&key, Offset(2), frames(0)),
-            "of the next event none is read"
-        );
-    }
 }

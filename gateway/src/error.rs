@@ -376,11 +376,9 @@ impl From<Reject> for ApiError {
                 .retry(Duration::from_millis(retry_after_ms))
                 .details([("maxBytes", max_bytes.into()), ("retryAfterMs", retry_after_ms.into())]),
             Reject::QueryTooLarge { .. } => new(Problem::QueryTooLarge),
-            Reject::KeyTooLong { table, bytes } => failed().details([
-                ("code", code),
-                ("table", table.into()),
-                ("bytes", bytes.into()),
-            ]),
+            Reject::KeyTooLong { table, bytes } => {
+                failed().details([("code", code), ("table", table.into()), ("bytes", bytes.into())])
+            }
             Reject::ReadTimeout { .. } => new(Problem::ReadTimeout).retry(Duration::from_secs(1)),
             // The caller has nothing to mend: the definition is on its way into the branch.
             Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),

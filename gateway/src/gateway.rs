@@ -52,7 +52,11 @@ impl Gateway {
             shutdown.await;
             gateway.drain().await;
         };
-        let connections = Connections::new(listener, Arc::clone(&self.app.large_bodies));
+        let connections = Connections::new(
+            listener,
+            Arc::clone(&self.app.large_bodies),
+            self.app.limits.stall_max,
+        );
         crate::accept::serve(connections, self.routes(), stop, &self.app.limits).await
     }
 

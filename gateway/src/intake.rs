@@ -5,16 +5,21 @@
 //! below it. Up to `MESSAGE_BYTES_MAX` a connection is read freely. Beyond, its message is a large
 //! one: it needs a permit of the node (`SYNC_BODIES_AT_ONCE`), is read no further without it, and
 //! keeps it until what it asked for is decided. So the memory of unread messages has a bound.
+//!
+//! The other way round, an answer that its client does not read is kept for a while only: a
+//! connection that takes no byte for `Limits::stall_max` ends. A socket has a rule of its own
+//! (`ws/outbox.rs`), which says why it closes.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tokio_util::sync::PollSemaphore;
 
 use crate::limits::{MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SYNC_BODY_READ_MAX};
@@ -95,12 +100,14 @@ impl Intake {
 pub(crate) struct Connections {
     listener: TcpListener,
     larges: Arc<Semaphore>,
+    stall_max: Duration,
 }
 
 impl Connections {
-    /// Those to a listener, with the permits for large messages.
-    pub(crate) fn new(listener: TcpListener, larges: Arc<Semaphore>) -> Self {
-        Self { listener, larges }
+    /// Those to a listener, with the permits for large messages, and how long a client may take
+    /// nothing of an answer.
+    pub(crate) fn new(listener: TcpListener, larges: Arc<Semaphore>, stall_max: Duration) -> Self {
+        Self { listener, larges, stall_max }
     }
 
     /// The next one.
@@ -113,7 +120,8 @@ impl Connections {
             tracing::debug!(%error, "a connection could not be told to send at once");
         }
         let larges = PollSemaphore::new(Arc::clone(&self.larges));
-        Ok(Metered { stream, larges, intake: Intake::default() })
+        let (intake, stall_max) = (Intake::default(), self.stall_max);
+        Ok(Metered { stream, larges, intake, stall_max, stalled: None })
     }
 }
 
@@ -122,12 +130,32 @@ pub(crate) struct Metered {
     stream: TcpStream,
     larges: PollSemaphore,
     intake: Intake,
+    stall_max: Duration,
+    /// Ends when its client has taken nothing for too long; none while it takes what is written.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Metered {
     /// What has come over it.
     pub(crate) fn intake(&self) -> Intake {
         self.intake.clone()
+    }
+
+    /// What came of a write, or that the client has taken nothing for too long.
+    fn unless_stalled<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() || self.intake.state().is_socket {
+            self.stalled = None;
+            return written;
+        }
+        let stall_max = self.stall_max;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
+        ready!(stalled.as_mut().poll(context));
+        // The error ends the connection, and what of the answer is still kept goes with it.
+        Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
     }
 }
 
@@ -165,7 +193,8 @@ impl AsyncWrite for Metered {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_stalled(context, written)
     }
 
     fn poll_write_vectored(
@@ -173,7 +202,8 @@ impl AsyncWrite for Metered {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.unless_stalled(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -200,6 +230,7 @@ mod tests {
     use super::*;
 
     const MESSAGE: usize = LARGE + 256 * 1024;
+    const STALL_MAX: Duration = Duration::from_millis(200);
 
     /// A connection over which a large message comes.
     async fn sending(connections: &Connections) -> (Metered, JoinHandle<()>) {
@@ -229,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_message_waits_until_another_is_decided() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connections = Connections::new(listener, Arc::new(Semaphore::new(1)));
+        let connections = Connections::new(listener, Arc::new(Semaphore::new(1)), STALL_MAX);
         let story = async {
             let (mut first, _sends) = sending(&connections).await;
             let (mut second, _sends) = sending(&connections).await;
@@ -248,5 +279,42 @@ mod tests {
             assert!(second.intake.is_coming(), "what is coming keeps its permit");
         };
         tokio::task::LocalSet::new().run_until(story).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_client_takes_nothing_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connections = Connections::new(listener, Arc::new(Semaphore::new(1)), STALL_MAX);
+        let to = connections.listener.local_addr().unwrap();
+        let _client = TcpStream::connect(to).await.unwrap();
+        let mut metered = connections.accept().await.unwrap();
+        // More than the buffers of both ends take.
+        let refused = loop {
+            match metered.write_all(&[b'x'; 64 * 1024]).await {
+                Ok(()) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_that_goes_on_taking_keeps_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connections = Connections::new(listener, Arc::new(Semaphore::new(1)), STALL_MAX);
+        let to = connections.listener.local_addr().unwrap();
+        let client = TcpStream::connect(to).await.unwrap();
+        let mut metered = connections.accept().await.unwrap();
+        let (size, mut client) = (16 * 1024 * 1024, client);
+        let writes = async move { metered.write_all(&vec![b'x'; size]).await };
+        let reads = async move {
+            let (mut bytes, mut count) = (vec![0; 1024 * 1024], 0);
+            while count < size {
+                count += client.read(&mut bytes).await.unwrap();
+                tokio::time::sleep(STALL_MAX / 20).await;
+            }
+        };
+        let (written, ()) = tokio::join!(writes, reads);
+        written.unwrap();
     }
 }

@@ -147,7 +147,8 @@ pub struct RecordMutation {
     pub table: String,
     /// The record as sent.
     pub record: Object,
-    /// What must hold of the existing record, checked in order, first failure wins.
+    /// What must hold of the record: of the stored one in order, then what is said of its change;
+    /// the first failure wins.
     pub preconditions: Vec<Precondition>,
     /// Where this mutation came from, if it tells more than the command's own: its event shows it.
     pub origin: Option<Arc<Origin>>,

@@ -1,8 +1,10 @@
 //! Level: what each command and each change of the catalogue needs of the cluster (decision 6).
 //!
 //! Promise: nothing is written that a build of a lower level could not read or would decide in
-//! another way: whoever proposes asks [`check_level`](crate::Catalogue::check_level) first. All
-//! variants are named here, so that none is added without its level.
+//! another way: whoever proposes asks [`check_level`](crate::Catalogue::check_level) first. Each
+//! request, precondition and change of the catalogue is named here, so that none is added without
+//! its level. A new variant *within* one (an action, an operator, a rule) needs a line here as
+//! well; the compiler does not ask for that one.
 
 use crate::cluster::CatalogueChange;
 use crate::codec::FIRST_LEVEL;

@@ -83,9 +83,9 @@ pub use procedure::{
 pub use query::{folded, saved_at, updated_at};
 pub use read::{
     Answer, ArchiveEntry, ArchivedTable, BranchReadError, CursorStatus, DefinitionCheck, Events,
-    Head, LogCursor, LogHead, ModuleSnapshot, OrderBy, Page, PageCursor,
-    PageQuery, Query, QueryPage, Read, ReadLevel, RowPosition, SequenceState, StillWanted,
-    SyncDelta, SyncQuery, TableDelta, Violation,
+    Head, LogCursor, LogHead, ModuleSnapshot, OrderBy, Page, PageCursor, PageQuery, Query,
+    QueryPage, Read, ReadLevel, RowPosition, SequenceState, StillWanted, SyncDelta, SyncQuery,
+    TableDelta, Violation,
 };
 pub use reject::Reject;
 pub use schema::{

@@ -1,5 +1,6 @@
 //! Attacks: each is one example of a kind of fault, as it was once measured.
 
+mod connections;
 mod queries;
 
 use std::collections::BTreeMap;
@@ -43,8 +44,18 @@ pub(crate) struct Attack {
 pub(crate) struct Answers(pub(crate) BTreeMap<String, usize>);
 
 /// All of them.
-pub(crate) const ATTACKS: &[Attack] =
-    &[queries::VALUES, queries::PATTERNS, queries::ORDER, queries::LEAVING];
+pub(crate) const ATTACKS: &[Attack] = &[
+    queries::VALUES,
+    queries::LISTS,
+    queries::PATTERNS,
+    queries::ORDER,
+    queries::LEAVING,
+    connections::KEYS,
+    connections::UNREAD,
+    connections::BODIES,
+    connections::HEADS,
+    connections::SILENT,
+];
 
 /// Sends one request again and again from so many clients at once, until the time is over.
 pub(crate) async fn repeat(

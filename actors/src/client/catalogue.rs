@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::leader_client::{LeaderClient, LeaderRequest};
-use crate::client::read_error;
+use crate::client::{read_error, route_error};
 use crate::control::machine::CatalogueMachine;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{PeerReply, PeerRequest, Refusal, encode};
@@ -162,6 +162,10 @@ impl CatalogueClient {
         id: String,
         change: CatalogueChange,
     ) -> Result<(), ChangeError> {
+        // As for commands: the leader may be of a build that cannot read the change.
+        let undecided = |refusal| ChangeError::Undecided(route_error(refusal).to_string());
+        let agreed = Arc::clone(&self.catalogue.borrow());
+        agreed.check_level(change.level()).map_err(|error| undecided(Refusal::from(error)))?;
         let entry = CatalogueEntry { id, at: wall_clock(), change };
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let request = ChangeRequest { client: self, entry };
@@ -169,11 +173,8 @@ impl CatalogueClient {
         // An attempt begun just before the deadline may not outlast it.
         match tokio::time::timeout_at(deadline, asked).await {
             Ok(Ok(result)) => Ok(result?),
-            Ok(Err(Refusal::NotLeader { .. })) => {
-                Err(ChangeError::Undecided("no leader is known".to_owned()))
-            }
-            Ok(Err(refusal)) => Err(ChangeError::Undecided(format!("{refusal:?}"))),
-            Err(_) => Err(ChangeError::Undecided(format!("{:?}", Refusal::Indeterminate))),
+            Ok(Err(refusal)) => Err(undecided(refusal)),
+            Err(_) => Err(undecided(Refusal::Indeterminate)),
         }
     }
 

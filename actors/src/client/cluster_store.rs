@@ -12,6 +12,7 @@ use model::{
 };
 use raft::Priority;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::{CatalogueClient, LeaderClient, LocalPartitions, Reads, Writes, read_error};
 use crate::follow::{FeedServer, Feeds, Follows, UpstreamContext};
@@ -153,7 +154,13 @@ impl ClusterStore {
             peers: Arc::clone(&peers),
         };
         let server = FeedServer::new(Arc::clone(&peers));
-        let follows = Follows { reads: reads.clone(), upstream, feeds: Feeds::default(), server };
+        let follows = Follows {
+            reads: reads.clone(),
+            upstream,
+            feeds: Feeds::default(),
+            server,
+            stopped: CancellationToken::new(),
+        };
         let topics = Topics::new(
             node,
             leaders.clone(),

@@ -49,7 +49,8 @@ impl Inbox for ClusterStore {
     fn link_changed(&self, peer: NodeId, up: bool) {
         self.0.liveness.link_changed(peer, up);
         // What was cast on the old link may be lost, in both directions: the feeds that are served
-        // over it from here end and ask again, and this node's feeds from there do so too.
+        // over it from here are dropped, for the other node asks again when it learns of the same
+        // change, and this node's feeds from there ask again now.
         self.0.follows.server.link_changed(peer);
         self.0.follows.feeds.link_changed(peer);
         if up {

@@ -53,7 +53,11 @@ impl Writes {
         let partition = self.catalogue_client.find(&command.key).await?;
         // The proposer asks again, for the log. Asked here as well because the leader may be of a
         // build that cannot read the message, and could not say why it refuses.
-        self.levels.check(&command).map_err(route_error)?;
+        if self.levels.check(&command).is_err() {
+            // This node's copy of the catalogue may be from before the level was raised.
+            self.catalogue_client.catch_up().await.map_err(route_error)?;
+            self.levels.check(&command).map_err(route_error)?;
+        }
         // The cluster's own commands have a session that no client can name.
         if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
             command.id.session.insert(0, '@');

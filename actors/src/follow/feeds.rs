@@ -78,7 +78,8 @@ impl Feeds {
     }
 
     /// Every later update of a branch:module this node holds no replica of. The first follower
-    /// starts the feed. `None`: no supervisor is there to start it, now or ever again.
+    /// starts the feed. `None`: no supervisor is there to start it now; one that failed has a
+    /// successor in a moment.
     pub(super) fn tap(&self, key: &BranchKey) -> Option<broadcast::Receiver<LiveUpdate>> {
         // Held until the entry is in: of two followers that come at once one starts the feed.
         let mut entries = self.0.entries.lock();

@@ -60,7 +60,12 @@ impl Tap {
     }
 
     async fn next_update(&mut self) -> LiveUpdate {
-        match self.channel.recv().await {
+        let received = tokio::select! {
+            biased;
+            () = self.follows.stopped.cancelled() => return LiveUpdate::Ended,
+            received = self.channel.recv() => received,
+        };
+        match received {
             Ok(update) => update,
             // The follower was slower than the queue is long.
             Err(RecvError::Lagged(_)) => LiveUpdate::Gap,
@@ -75,6 +80,9 @@ impl Tap {
     async fn tap_again(&mut self) -> LiveUpdate {
         loop {
             tokio::time::sleep(RETRY_PAUSE).await;
+            if self.follows.stopped.is_cancelled() {
+                return LiveUpdate::Ended;
+            }
             match self.follows.tap(&self.key).await {
                 Ok(channel) => {
                     self.channel = channel;

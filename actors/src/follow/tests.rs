@@ -181,3 +181,20 @@ async fn followers_outlive_the_supervisor_of_feeds() {
     }
     wait_until("a feed runs", || feeds.actors().len() == 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_follow_ends_when_its_node_stops() {
+    let mut cluster = Cluster::start(2).await;
+    let store = cluster.store(0);
+    let elsewhere = branch_elsewhere(&store).expect("one copy leaves one node out");
+    let here = branch_elsewhere(&cluster.store(1)).expect("and the other one, too");
+    let mut follows = Vec::new();
+    for branch in [here, elsewhere] {
+        follows.push(store.follow(key(branch), None).await.unwrap());
+    }
+    cluster.kill(0).await;
+    for mut follow in follows {
+        let next = tokio::time::timeout(Duration::from_secs(60), follow.stream.next()).await;
+        assert!(next.expect("it ends").is_none());
+    }
+}

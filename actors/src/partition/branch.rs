@@ -79,7 +79,11 @@ impl State {
         // In one proposal: nothing of another branch's proposals can come between a definition and
         // the command that needs it, and both are lost or decided together.
         let prerequisites = self.definition.commands_due(key, &catalogue, applied);
-        proposer.enqueue(Proposal { prerequisites, command, reply: Some(reply) });
+        let sends_definition = !prerequisites.is_empty();
+        let taken = proposer.enqueue(Proposal { prerequisites, command, reply: Some(reply) });
+        if taken && sends_definition {
+            self.definition = DefinitionState::Sent(catalogue.revision, Instant::now());
+        }
     }
 
     /// Only this actor can tell: a command may have been admitted since it was asked to sleep.
@@ -98,12 +102,17 @@ impl State {
     }
 }
 
-/// Which definition this actor has seen to.
+/// What this actor knows of the branch's definition.
 #[derive(Default)]
-struct DefinitionState {
-    /// The catalogue's revision whose definition was last sent, and when. `None`: none yet; the one
-    /// in force may be older than the catalogue's.
-    sent: Option<(u64, Instant)>,
+enum DefinitionState {
+    /// Nothing yet: the one in force may be older than the catalogue's.
+    #[default]
+    Unknown,
+    /// The one of this revision of the catalogue was handed to the proposer then. It may be lost
+    /// with the leadership or the disk, and it may be refused by the branch's records.
+    Sent(u64, Instant),
+    /// The branch had the one of this revision.
+    InForce(u64),
 }
 
 impl DefinitionState {
@@ -115,18 +124,22 @@ impl DefinitionState {
         catalogue: &Catalogue,
         applied: &AppliedPartition,
     ) -> Vec<Command> {
-        if let Some((revision, at)) = self.sent
-            && revision == catalogue.revision
-        {
-            let is_on_its_way = at.elapsed() < DEFINE_AGAIN_AFTER;
-            // Whatever came of it: a branch that refused the definition keeps its old one, and
-            // would refuse it again.
-            if is_on_its_way || applied.view().branch(key).is_some() {
+        match *self {
+            Self::InForce(revision) if revision == catalogue.revision => return Vec::new(),
+            Self::Sent(revision, at)
+                if revision == catalogue.revision && at.elapsed() < DEFINE_AGAIN_AFTER =>
+            {
                 return Vec::new();
             }
+            Self::Unknown | Self::Sent(..) | Self::InForce(_) => {}
         }
-        self.sent = Some((catalogue.revision, Instant::now()));
-        missing_definition(key, catalogue, applied)
+        // Sent and still missing: it was lost, or the branch refused it. Which of them is not known
+        // here, and one that was refused is answered from the dedup table.
+        let due = missing_definition(key, catalogue, applied);
+        if due.is_empty() {
+            *self = Self::InForce(catalogue.revision);
+        }
+        due
     }
 }
 

@@ -79,23 +79,29 @@ impl Proposer {
         Self { queue, levels, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
-    /// Hands a command in. Never waits: a full queue is answered at once.
-    pub(crate) fn enqueue(&self, proposal: Proposal) {
+    /// Hands a command in; whether it was taken. Never waits: where the queue is full, whoever
+    /// waits for the command is told at once.
+    pub(crate) fn enqueue(&self, proposal: Proposal) -> bool {
         // Here and not when it is stamped: what may be written now may be written when its turn
         // comes.
-        if let Err(refusal) = proposal.check(&self.levels) {
-            return proposal.refuse(refusal);
+        let (proposal, refusal) = match proposal.check(&self.levels) {
+            Err(refusal) => (proposal, refusal),
+            Ok(()) => match self.queue.try_send(proposal) {
+                Ok(()) => return true,
+                Err(mpsc::error::TrySendError::Full(proposal)) => {
+                    (proposal, Refusal::Busy { what: BusyScope::Node })
+                }
+                // The term is over and the task with it; the entry was never proposed.
+                Err(mpsc::error::TrySendError::Closed(proposal)) => {
+                    (proposal, Refusal::NotLeader { hint: None })
+                }
+            },
+        };
+        // Nobody waits for what a leader proposes by itself: the caller proposes it again.
+        if let Some(reply) = proposal.reply {
+            reply.answer(Err(refusal));
         }
-        match self.queue.try_send(proposal) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(proposal)) => {
-                proposal.refuse(Refusal::Busy { what: BusyScope::Node });
-            }
-            // The term is over and the task with it; the entry was never proposed.
-            Err(mpsc::error::TrySendError::Closed(proposal)) => {
-                proposal.refuse(Refusal::NotLeader { hint: None });
-            }
-        }
+        false
     }
 }
 
@@ -104,13 +110,6 @@ impl Proposal {
     fn check(&self, levels: &LevelGate) -> Result<(), Refusal> {
         let mut commands = self.prerequisites.iter().chain([&self.command]);
         commands.try_for_each(|command| levels.check(command))
-    }
-
-    fn refuse(self, refusal: Refusal) {
-        // Nobody waits for what a leader proposes by itself: it proposes it again.
-        if let Some(reply) = self.reply {
-            reply.answer(Err(refusal));
-        }
     }
 }
 

@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use actors::limits::{READ_TIMEOUT, READS_AT_ONCE};
 use model::limits::{
-    SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_TEXT_BYTES_MAX, VERSION_LEAP_MAX, VERSION_MAX,
+    QUERY_CONDITIONS_MAX, QUERY_SORT_FIELDS_MAX, QUERY_VALUES_MAX, QUERY_WORK_MAX,
+    RECORD_KEY_BYTES_MAX, SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_TEXT_BYTES_MAX, VERSION_LEAP_MAX,
+    VERSION_MAX,
 };
 
 use super::{
@@ -56,6 +59,11 @@ fn requests(usual: &Limits) -> Vec<LimitRow> {
             seconds(usual.header_read_max),
             "the connection ends",
         ),
+        (
+            "Time in which nothing of an answer is taken",
+            seconds(usual.stall_max),
+            "the connection ends",
+        ),
         ("Path and query", bytes(URI_BYTES_MAX), "414 `uri-too-long`"),
         ("Headers of a request", bytes(HEADER_BYTES_MAX), "431 `headers-too-large`"),
         (
@@ -63,6 +71,19 @@ fn requests(usual: &Limits) -> Vec<LimitRow> {
             bytes(ID_BYTES_MAX),
             "400 `invalid-header`, `invalid-request-id`",
         ),
+        (
+            "Key of a record, all its fields together",
+            bytes(RECORD_KEY_BYTES_MAX),
+            "400 `key-too-long`",
+        ),
+        (
+            "Conditions of a query; values one lists; fields to sort by",
+            format!("{QUERY_CONDITIONS_MAX}; {QUERY_VALUES_MAX}; {QUERY_SORT_FIELDS_MAX}"),
+            "400 `query-too-large`",
+        ),
+        ("Rows times conditions of a query", QUERY_WORK_MAX.to_string(), "400 `query-too-large`"),
+        ("Time for a read of many rows", seconds(READ_TIMEOUT), "503 `read-timeout`"),
+        ("Reads of many rows at once on a node", READS_AT_ONCE.to_string(), "429 `busy`"),
         ("Changes of one batch", BATCH_VERBS_MAX.to_string(), "400"),
         (
             "Events of a page of the log",

@@ -145,9 +145,10 @@ async fn render_frames(
     if delta.events.iter().any(wants)
         && let Some(last) = delta.last()
     {
-        // One session after the other, so that what the first one reads is enough for all.
+        // One session after the other: what the first one writes is enough for all that share this
+        // delta. One who read its event from the log shares it with nobody.
         turn = app.event_snapshot_permit.acquire().await.ok();
-        if app.is_first_to_read_snapshot_for(&delta.key, last, key(false)) {
+        if !shared.has_frames(key(false)) {
             let level = ReadLevel::Session(last);
             snapshot = store.snapshot(delta.key.clone(), level).await.ok();
         }

@@ -171,11 +171,11 @@ impl BigDecimal {
                 sums[i + j] += x * y;
             }
         }
-        let mut overflow = 0;
+        let mut carried = 0;
         let mut text = Vec::new();
         for sum in sums {
-            let limb = sum + overflow;
-            overflow = limb / LIMB;
+            let limb = sum + carried;
+            carried = limb / LIMB;
             text.push(format!("{:0LIMB_DIGITS$}", limb % LIMB));
         }
         let digits: Vec<u8> =

@@ -102,7 +102,7 @@ pub enum HandshakeRejection {
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The connection broke, or nothing came in time.
-    #[error("the greeting broke off: {0}")]
+    #[error("the handshake broke off: {0}")]
     Broken(#[from] std::io::Error),
     /// What came was no hello.
     #[error("what answers there is not a Mishkah node: {0}")]

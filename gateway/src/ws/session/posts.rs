@@ -53,7 +53,7 @@ impl Session {
         let readings = TopicSource::readings(&name);
         if readings.iter().any(|topic| !topic.takes_posts()) {
             let message = "This topic tells of a table's changes; nobody else speaks here.";
-            return vec![self.topic_refusal("topic-not-writable", message, &name)];
+            return vec![self.topic_error("topic-not-writable", message, Some(&name))];
         }
         let meant = TopicSource::resolve(&name, cx.catalogue);
         if let TopicSource::Sync(key) = &meant {
@@ -62,7 +62,7 @@ impl Session {
         if readings.iter().any(|topic| matches!(topic, TopicSource::Sync(_)))
             && trans_of(&data).is_none()
         {
-            return vec![self.topic_refusal("missing-trans-id", MISSING_TRANS_ID, &name)];
+            return vec![self.topic_error("missing-trans-id", MISSING_TRANS_ID, Some(&name))];
         }
         if let Some(refusal) = self.too_large(&data, bytes, &name) {
             return vec![refusal];
@@ -97,11 +97,11 @@ impl Session {
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
         let Some(trans) = trans_of(&data) else {
-            return vec![self.topic_refusal("missing-trans-id", MISSING_TRANS_ID, &topic)];
+            return vec![self.topic_error("missing-trans-id", MISSING_TRANS_ID, Some(&topic))];
         };
         if trans.len() > ID_BYTES_MAX {
             let message = format!("a trans_id has at most {ID_BYTES_MAX} bytes");
-            return vec![self.topic_refusal("invalid-request-id", &message, &topic)];
+            return vec![self.topic_error("invalid-request-id", &message, Some(&topic))];
         }
         let action = data.get("action").and_then(Value::as_str);
         if action == Some("create-order") && data.get("order").is_some() {
@@ -110,7 +110,7 @@ impl Session {
             return vec![self.topic_error("order-persist-failed", message, None)];
         }
         if let Err(error) = module_exists(&key, cx) {
-            return vec![self.topic_refusal(error.code(), error.message(), &topic)];
+            return vec![self.topic_error(error.code(), error.message(), Some(&topic))];
         }
         // Taken out of the data: the topic keeps the post without its tables, and shows the state
         // instead.
@@ -118,7 +118,7 @@ impl Session {
         let validation = cx.catalogue.validation_of(&key.module);
         for sent in [&data, &snapshot] {
             if let Err(error) = known_members::refuse_other_place(sent, &key, validation) {
-                return vec![self.topic_refusal(error.code(), error.message(), &topic)];
+                return vec![self.topic_error(error.code(), error.message(), Some(&topic))];
             }
         }
         // Without the tables, which may be large: no topic keeps them.
@@ -127,7 +127,9 @@ impl Session {
         }
         let revision = match revision_of(&snapshot, &key, cx) {
             Ok(revision) => revision,
-            Err(error) => return vec![self.topic_refusal(error.code(), error.message(), &topic)],
+            Err(error) => {
+                return vec![self.topic_error(error.code(), error.message(), Some(&topic))];
+            }
         };
         let tables = take_object(&mut snapshot, "tables").unwrap_or_default();
         // The id is not of this client: whoever posts under it first has taken it.
@@ -180,7 +182,7 @@ impl Session {
             }
             Err(error) => {
                 let error = ApiError::from(error);
-                return vec![self.topic_refusal(error.code(), error.message(), &posted.topic)];
+                return vec![self.topic_error(error.code(), error.message(), Some(&posted.topic))];
             }
         };
         for topic in sync_topics(key) {
@@ -268,14 +270,10 @@ impl Session {
         let said = self.posts.pop_front();
         if let (Err(error), Some(post)) = (result, said) {
             let error = ApiError::from(error);
-            actions.push(self.topic_refusal(error.code(), error.message(), &post.topic));
+            actions.push(self.topic_error(error.code(), error.message(), Some(&post.topic)));
         }
         actions.extend(self.posts.front().cloned().map(SessionAction::Post));
         actions
-    }
-
-    fn topic_refusal(&self, code: &str, message: &str, topic: &str) -> SessionAction {
-        self.topic_error(code, message, Some(topic))
     }
 
     /// Every node keeps what is posted: it must be small. `bytes` is the whole frame.
@@ -286,7 +284,7 @@ impl Session {
             && Value::from(data.clone()).to_json().len() > TOPIC_DATA_BYTES_MAX;
         large.then(|| {
             let message = format!("the data has at most {TOPIC_DATA_BYTES_MAX} bytes as JSON");
-            self.topic_refusal("topic-data-too-large", &message, topic)
+            self.topic_error("topic-data-too-large", &message, Some(topic))
         })
     }
 }
