@@ -15,7 +15,7 @@ mod cluster_store;
 mod leader_client;
 mod partitions;
 mod peer_requests;
-pub(crate) mod reads;
+mod reads;
 mod writes;
 
 use std::time::Duration;

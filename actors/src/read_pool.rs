@@ -23,7 +23,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::client::reads::ReadFailure;
 use crate::limits::{READ_INLINE_WORK, READ_THREADS, READ_TIMEOUT, READS_AT_ONCE};
 use crate::message::{BusyScope, Refusal};
 
@@ -70,10 +69,14 @@ impl ReadPool {
     /// Answers a read from a branch as it is: at once if it is small, else in the pool.
     ///
     /// # Errors
-    /// What the branch refuses; `Busy` where the pool is full.
-    pub(crate) async fn read(&self, branch: Branch, read: &Read) -> Result<Answer, ReadFailure> {
+    /// `Busy` where the pool is full.
+    pub(crate) async fn read(
+        &self,
+        branch: Branch,
+        read: &Read,
+    ) -> Result<Result<Answer, Reject>, Refusal> {
         if branch.read_work(read) <= READ_INLINE_WORK || is_simulated() {
-            return branch.read(read).map_err(ReadFailure::Rejected);
+            return Ok(branch.read(read));
         }
         self.run(READ_TIMEOUT, {
             let read = read.clone();
@@ -87,9 +90,9 @@ impl ReadPool {
         &self,
         timeout: Duration,
         work: impl FnOnce(model::StillWanted<'_>) -> Result<Answer, BranchReadError> + Send + 'static,
-    ) -> Result<Answer, ReadFailure> {
+    ) -> Result<Result<Answer, Reject>, Refusal> {
         let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
-            return Err(Refusal::Busy { what: BusyScope::Node }.into());
+            return Err(Refusal::Busy { what: BusyScope::Node });
         };
         let (reply, answer) = oneshot::channel();
         // Counted from here: a place in the queue is part of what the client waits for.
@@ -106,16 +109,16 @@ impl ReadPool {
         if let Some(threads) = &self.0.threads {
             threads.spawn(job);
         }
-        match answer.await {
+        Ok(match answer.await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(BranchReadError::Rejected(reject))) => Err(ReadFailure::Rejected(reject)),
+            Ok(Err(BranchReadError::Rejected(reject))) => Err(reject),
             Ok(Err(BranchReadError::Interrupted)) => {
                 let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                Err(ReadFailure::Rejected(Reject::ReadTimeout { after_ms }))
+                Err(Reject::ReadTimeout { after_ms })
             }
             // The read panicked; its thread lives on.
-            Err(_) => Err(ReadFailure::Rejected(Reject::Defect)),
-        }
+            Err(_) => Err(Reject::Defect),
+        })
     }
 }
 
@@ -172,8 +175,7 @@ mod tests {
             Err(BranchReadError::Interrupted)
         });
         let refused = refused.await;
-        let Err(ReadFailure::Rejected(reject)) = refused else { panic!("an answer") };
-        assert_eq!(reject, Reject::ReadTimeout { after_ms: 20 });
+        assert_eq!(refused, Ok(Err(Reject::ReadTimeout { after_ms: 20 })));
     }
 
     #[tokio::test]
@@ -182,9 +184,12 @@ mod tests {
         let held = Arc::clone(&pool.0.places);
         let held = held.acquire_many_owned(u32::try_from(READS_AT_ONCE).unwrap()).await.unwrap();
         let refused = pool.run(READ_TIMEOUT, |_| finished()).await;
-        assert!(matches!(refused, Err(ReadFailure::Refused(Refusal::Busy { .. }))));
+        assert_eq!(refused, Err(Refusal::Busy { what: BusyScope::Node }));
         drop(held);
-        assert!(pool.run(READ_TIMEOUT, |_| finished()).await.is_ok());
+        assert_eq!(
+            pool.run(READ_TIMEOUT, |_| finished()).await,
+            Ok(Ok(Answer::Archive(Vec::new())))
+        );
         assert_eq!(pool.0.places.available_permits(), READS_AT_ONCE);
     }
 
@@ -192,8 +197,11 @@ mod tests {
     async fn a_read_that_panics_is_a_defect_and_gives_its_place_back() {
         let pool = ReadPool::start().unwrap();
         let defect = pool.run(READ_TIMEOUT, |_| panic!("a test asked for it")).await;
-        assert!(matches!(defect, Err(ReadFailure::Rejected(Reject::Defect))));
-        assert!(pool.run(READ_TIMEOUT, |_| finished()).await.is_ok());
+        assert_eq!(defect, Ok(Err(Reject::Defect)));
+        assert_eq!(
+            pool.run(READ_TIMEOUT, |_| finished()).await,
+            Ok(Ok(Answer::Archive(Vec::new())))
+        );
         assert_eq!(pool.0.places.available_permits(), READS_AT_ONCE);
     }
 }

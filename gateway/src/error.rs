@@ -354,6 +354,8 @@ impl From<Reject> for ApiError {
             Reject::PartOfAnother { .. }
             | Reject::DuplicatePart { .. }
             | Reject::BadVersion { .. }
+            | Reject::Invalid { .. }
+            | Reject::KeyTooLong { .. }
             | Reject::BadSequence { .. }
             | Reject::WouldRepeat { .. } => special(reject, &message),
             Reject::UnknownTable { table, .. } => {
@@ -376,9 +378,6 @@ impl From<Reject> for ApiError {
                 .retry(Duration::from_millis(retry_after_ms))
                 .details([("maxBytes", max_bytes.into()), ("retryAfterMs", retry_after_ms.into())]),
             Reject::QueryTooLarge { .. } => new(Problem::QueryTooLarge),
-            Reject::KeyTooLong { table, bytes } => {
-                failed().details([("code", code), ("table", table.into()), ("bytes", bytes.into())])
-            }
             Reject::ReadTimeout { .. } => new(Problem::ReadTimeout).retry(Duration::from_secs(1)),
             // The caller has nothing to mend: the definition is on its way into the branch.
             Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),
@@ -390,13 +389,6 @@ impl From<Reject> for ApiError {
             | Reject::ForeignKey { table, field, .. } => {
                 failed().details([("code", code), ("table", table.into()), ("field", field.into())])
             }
-            Reject::Invalid { table, field, rule, value } => failed().details([
-                ("code", code),
-                ("table", table.into()),
-                ("field", field.into()),
-                ("rule", rule.into()),
-                ("value", value.into()),
-            ]),
             Reject::NotUnique { table, fields, key, .. } => failed().details([
                 ("code", code),
                 ("table", table.into()),
@@ -461,8 +453,8 @@ fn earlier(message: &str, code: &str) -> ApiError {
     ApiError::new(problem, message).details([("code", code.into())])
 }
 
-/// A part that cannot be saved with its record, a sequence that cannot be set, or a version that is
-/// none.
+/// A part that cannot be saved with its record, a field, key or version that breaks its rule, or a
+/// sequence that cannot be set.
 fn special(reject: Reject, message: &str) -> ApiError {
     let new = |problem, details: Vec<(&'static str, Value)>| {
         let details: Object = details.into_iter().collect();
@@ -496,6 +488,23 @@ fn special(reject: Reject, message: &str) -> ApiError {
                 ("value", value.into()),
             ],
         );
+    }
+    if let Reject::Invalid { table, field, rule, value } = reject {
+        return new(
+            Problem::ModuleEventFailed,
+            vec![
+                ("code", "invalid-field".into()),
+                ("table", table.into()),
+                ("field", field.into()),
+                ("rule", rule.into()),
+                ("value", value.into()),
+            ],
+        );
+    }
+    if let Reject::KeyTooLong { table, bytes } = reject {
+        let code = "key-too-long".into();
+        let details = vec![("code", code), ("table", table.into()), ("bytes", bytes.into())];
+        return new(Problem::ModuleEventFailed, details);
     }
     if let Reject::WouldRepeat { table, field, highest, asked } = reject {
         return new(

@@ -82,8 +82,8 @@ impl Procedures {
         found.map(|procedure| &**procedure).ok_or_else(unknown)
     }
 
-    /// The level that a call needs. One of a name that no procedure has is of a newer build: it must
-    /// not be logged, for builds that know it would decide it in another way.
+    /// The level that a call needs. One of a name that no procedure has is of a newer build: it
+    /// must not be logged, for builds that know it would decide it in another way.
     pub(crate) fn level(&self, call: &ProcedureCall) -> u16 {
         let found = self.get(&call.procedure);
         found.map_or(codec::LEVEL + 1, |procedure| procedure.level(&call.arguments))

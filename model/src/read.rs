@@ -57,8 +57,8 @@ pub enum Read {
     },
 }
 
-/// Whether somebody still waits for an answer: asked between slices of a long read, which ends where
-/// it says no.
+/// Whether somebody still waits for an answer: asked between slices of a long read, which ends
+/// where it says no.
 pub type StillWanted<'a> = &'a dyn Fn() -> bool;
 
 /// Why a read has no answer.

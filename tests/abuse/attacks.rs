@@ -62,7 +62,7 @@ pub(crate) async fn repeat(
     target: &Target,
     clients: usize,
     phase: Duration,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
     (path, body): (&str, &Value),
 ) -> Answers {
     let end = Instant::now() + phase;
@@ -74,8 +74,8 @@ pub(crate) async fn repeat(
         while Instant::now() < end {
             let request = http.post(&url).header("content-type", "application/json");
             let sent = request.body(body.clone()).send();
-            let patience = patience.unwrap_or(phase + Duration::from_secs(15));
-            let answer = match tokio::time::timeout(patience, sent).await {
+            let longest = timeout.unwrap_or(phase + Duration::from_secs(15));
+            let answer = match tokio::time::timeout(longest, sent).await {
                 Ok(Ok(reply)) => {
                     let status = reply.status().as_u16().to_string();
                     // Read to its end: the connection is for the next request.

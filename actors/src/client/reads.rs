@@ -133,7 +133,7 @@ impl Reads {
             return self.events(local, &view, key, *after, *limit).await;
         }
         let branch = self.branch_or_preview(&view, key)?;
-        self.pool.read(branch, read).await
+        self.pool.read(branch, read).await?.map_err(ReadFailure::Rejected)
     }
 
     /// Waits until this replica has applied everything acknowledged before now.

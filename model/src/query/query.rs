@@ -106,7 +106,7 @@ fn meeting<'a>(
         );
         return Err(Reject::QueryTooLarge { message }.into());
     }
-    let mut found = Found::new(table, query);
+    let mut found = Selection::new(table, query);
     for (place, (_, Row { record, .. })) in rows.iter().enumerate() {
         if place % ROWS_PER_SLICE == 0 && !wanted() {
             return Err(BranchReadError::Interrupted);
@@ -127,7 +127,7 @@ fn key_asked(table: &Table, conditions: &[Condition<'_>]) -> Option<RecordKey> {
 }
 
 /// The rows found so far, no more of them than are shown.
-struct Found<'q, 'a> {
+struct Selection<'q, 'a> {
     order_by: &'q [OrderBy],
     /// Under which name and as what each field of the order is stored.
     fields: Vec<(&'q str, FieldType)>,
@@ -136,7 +136,7 @@ struct Found<'q, 'a> {
     rows: Vec<(Vec<SortKey<'a>>, &'a Arc<Object>)>,
 }
 
-impl<'q, 'a> Found<'q, 'a> {
+impl<'q, 'a> Selection<'q, 'a> {
     fn new(table: &'q Table, query: &'q Query) -> Self {
         let order_by = &query.order_by[..];
         let most = query.limit.map_or(usize::MAX, |limit| query.offset.saturating_add(limit));

@@ -100,14 +100,12 @@ fn where_(conditions: Value) -> Value {
 fn ask(
     target: Target,
     phase: Duration,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
     mut query: Value,
 ) -> BoxFuture<'static, Result<Answers>> {
     query["branchId"] = json!(BRANCH);
     query["moduleId"] = json!("pos");
     query["table"] = json!(TABLE);
-    async move {
-        Ok(repeat(&target, CLIENTS, phase, patience, ("/api/query/module", &query)).await)
-    }
-    .boxed()
+    async move { Ok(repeat(&target, CLIENTS, phase, timeout, ("/api/query/module", &query)).await) }
+        .boxed()
 }
