@@ -12,6 +12,7 @@
 //!
 //! Callers use [`ClusterStore`]: it finds the leader, here or on another node, within a deadline.
 
+mod background;
 mod client;
 mod control;
 mod follow;
@@ -36,6 +37,7 @@ mod testing;
 mod tests;
 mod topics;
 
+pub use background::in_background;
 pub use client::ClusterStore;
 pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{ActorTree, Config, StartError, start};

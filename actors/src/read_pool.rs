@@ -1,17 +1,15 @@
-//! Read pool: threads of their own for reads that look at many rows.
+//! Read pool: reads that look at many rows are done in the background, and only so many at once.
 //!
 //! ```text
 //!   read ── few rows ────► answered at once, where it came in
-//!        └─ many rows ──► place in the pool ── a thread of low priority ──► answer
+//!        └─ many rows ──► place in the pool ── a background thread ──► answer
 //!                               └── none left: Busy
 //! ```
 //!
 //! Promises:
 //! - the threads that serve sockets, requests and heartbeats never look at more than
 //!   `READ_INLINE_WORK` rows for a client;
-//! - a read whose client has left, or that took `READ_TIMEOUT`, ends within a slice of rows;
-//! - reads in the pool share its threads, which the operating system gives turns: a long one does
-//!   not hold up a short one.
+//! - a read whose client has left, or that took `READ_TIMEOUT`, ends within a slice of rows.
 //!
 //! Refused: more than `READS_AT_ONCE` in the pool; the next is told that this node is busy.
 
@@ -19,51 +17,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Answer, Branch, BranchReadError, Read, Reject};
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::limits::{READ_INLINE_WORK, READ_THREADS, READ_TIMEOUT, READS_AT_ONCE};
+use crate::background;
+use crate::limits::{READ_INLINE_WORK, READ_TIMEOUT, READS_AT_ONCE};
 use crate::message::{BusyScope, Refusal};
-
-/// How much less the pool's threads get than others while there is not enough for all: a share of
-/// about a tenth each (the steps of `nice`).
-const NICENESS: i32 = 10;
 
 /// The pool of one node. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct ReadPool(Arc<Inner>);
-
-struct Inner {
-    /// Taken by `drop` only.
-    threads: Option<Runtime>,
-    places: Arc<Semaphore>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // The last owner may be a task, and a task must not wait for threads to end. What they are
-        // at is not wanted any more, so they end within a slice.
-        if let Some(threads) = self.threads.take() {
-            threads.shutdown_background();
-        }
-    }
-}
+pub(crate) struct ReadPool(Arc<Semaphore>);
 
 impl ReadPool {
-    /// Starts the threads.
-    ///
-    /// # Errors
-    /// The operating system gives none.
-    pub(crate) fn start() -> std::io::Result<Self> {
-        let threads = Builder::new_multi_thread()
-            .worker_threads(READ_THREADS)
-            .thread_name("reads")
-            .on_thread_start(lower_priority)
-            .enable_time()
-            .build()?;
-        let places = Arc::new(Semaphore::new(READS_AT_ONCE));
-        Ok(Self(Arc::new(Inner { threads: Some(threads), places })))
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(READS_AT_ONCE)))
     }
 
     /// Answers a read from a branch as it is: at once if it is small, else in the pool.
@@ -91,13 +58,13 @@ impl ReadPool {
         timeout: Duration,
         work: impl FnOnce(model::StillWanted<'_>) -> Result<Answer, BranchReadError> + Send + 'static,
     ) -> Result<Result<Answer, Reject>, Refusal> {
-        let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {
             return Err(Refusal::Busy { what: BusyScope::Node });
         };
         let (reply, answer) = oneshot::channel();
         // Counted from here: a place in the queue is part of what the client waits for.
         let deadline = Instant::now() + timeout;
-        let job = async move {
+        background::spawn(move || {
             // Whoever asked holds the other end: it is closed once the client has left.
             let wanted = || !reply.is_closed() && Instant::now() < deadline;
             let result = if wanted() { work(&wanted) } else { Err(BranchReadError::Interrupted) };
@@ -105,10 +72,7 @@ impl ReadPool {
             drop(place);
             // Nobody is there: the client left after the last row.
             let _ = reply.send(result);
-        };
-        if let Some(threads) = &self.0.threads {
-            threads.spawn(job);
-        }
+        });
         Ok(match answer.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(BranchReadError::Rejected(reject))) => Err(reject),
@@ -130,15 +94,6 @@ fn is_simulated() -> bool {
     false
 }
 
-/// Lowers the priority of the calling thread, so that long reads take what the node's other work
-/// leaves.
-fn lower_priority() {
-    // On Linux this is the priority of the calling thread alone.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!(%error, "reads of many rows run with the priority of all other work");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -151,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_ends_when_its_client_has_left() {
-        let pool = ReadPool::start().unwrap();
+        let pool = ReadPool::new();
         let (ended, end) = mpsc::channel();
         let read = pool.run(Duration::from_secs(600), move |wanted| {
             while wanted() {
@@ -167,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_takes_too_long_is_refused() {
-        let pool = ReadPool::start().unwrap();
+        let pool = ReadPool::new();
         let refused = pool.run(Duration::from_millis(20), |wanted| {
             while wanted() {
                 std::thread::yield_now();
@@ -180,8 +135,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_pool_refuses_and_takes_reads_again() {
-        let pool = ReadPool::start().unwrap();
-        let held = Arc::clone(&pool.0.places);
+        let pool = ReadPool::new();
+        let held = Arc::clone(&pool.0);
         let held = held.acquire_many_owned(u32::try_from(READS_AT_ONCE).unwrap()).await.unwrap();
         let refused = pool.run(READ_TIMEOUT, |_| finished()).await;
         assert_eq!(refused, Err(Refusal::Busy { what: BusyScope::Node }));
@@ -190,18 +145,18 @@ mod tests {
             pool.run(READ_TIMEOUT, |_| finished()).await,
             Ok(Ok(Answer::Archive(Vec::new())))
         );
-        assert_eq!(pool.0.places.available_permits(), READS_AT_ONCE);
+        assert_eq!(pool.0.available_permits(), READS_AT_ONCE);
     }
 
     #[tokio::test]
     async fn a_read_that_panics_is_a_defect_and_gives_its_place_back() {
-        let pool = ReadPool::start().unwrap();
+        let pool = ReadPool::new();
         let defect = pool.run(READ_TIMEOUT, |_| panic!("a test asked for it")).await;
         assert_eq!(defect, Ok(Err(Reject::Defect)));
         assert_eq!(
             pool.run(READ_TIMEOUT, |_| finished()).await,
             Ok(Ok(Answer::Archive(Vec::new())))
         );
-        assert_eq!(pool.0.places.available_permits(), READS_AT_ONCE);
+        assert_eq!(pool.0.available_permits(), READS_AT_ONCE);
     }
 }

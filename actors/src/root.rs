@@ -18,7 +18,6 @@ use crate::control::{self, ControlActor, ControlArguments};
 use crate::follow::{FeedMessage, FeedSupervisor, Follows};
 use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
-use crate::read_pool::ReadPool;
 use crate::status::FileBudget;
 use crate::status::report::StatusReporter;
 
@@ -115,8 +114,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         running: partitions,
         procedures: config.procedures,
     };
-    let pool = ReadPool::start().map_err(|error| ractor::SpawnErr::StartupFailed(error.into()))?;
-    let store = ClusterStore::new(leaders, reporter, procedures, pool);
+    let store = ClusterStore::new(leaders, reporter, procedures);
     let arguments = RootArguments { control, follows: store.0.follows.clone() };
     let (root, _) = Actor::spawn(None, RootActor, arguments).await?;
     Ok(ActorTree { store, root })

@@ -60,6 +60,8 @@ pub const FLAG_META_BYTES_MAX: usize = 4 * 1024;
 /// Modules reset at once by one request for a whole branch.
 pub const RESETS_AT_ONCE: usize = 4;
 
+/// Largest body that is read as JSON on a thread that serves everybody: a millisecond.
+pub const READ_INLINE_BYTES: usize = 64 * 1024;
 /// Rows from which a snapshot is rendered away from the threads that serve everybody: below it,
 /// rendering takes about as long as handing it over would.
 pub const ROWS_INLINE_MAX: u64 = 2_000;

@@ -5,6 +5,7 @@ mod pieces;
 
 use std::sync::Arc;
 
+use actors::in_background;
 use bytes::Bytes;
 use model::ModuleSnapshot;
 use serde::Serialize;
@@ -24,7 +25,7 @@ pub(crate) fn bytes(shape: &impl Serialize) -> Result<Bytes, ApiError> {
     })
 }
 
-/// Writes a shape of so many rows, in its own thread where they are many.
+/// Writes a shape of so many rows, in the background where they are many.
 pub(crate) async fn rows<F, T>(renders: &Semaphore, rows: u64, write: F) -> Result<T, ApiError>
 where
     F: FnOnce() -> Result<T, ApiError> + Send + 'static,
@@ -34,7 +35,7 @@ where
         return write();
     }
     let _permit = renders.acquire().await.expect("the semaphore is never closed");
-    match tokio::task::spawn_blocking(write).await {
+    match in_background(write).await {
         Ok(written) => written,
         Err(error) => {
             tracing::error!(%error, "writing a large answer failed");

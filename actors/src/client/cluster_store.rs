@@ -133,7 +133,6 @@ impl ClusterStore {
         leaders: LeaderClient,
         reporter: StatusReporter,
         procedures: Procedures,
-        pool: ReadPool,
     ) -> Self {
         let StatusReporter {
             node, catalogue, partitions, peers, liveness, catalogue_client, ..
@@ -145,7 +144,7 @@ impl ClusterStore {
             catalogue.clone(),
             partitions.clone(),
             procedures,
-            pool,
+            ReadPool::new(),
         );
         let upstream = UpstreamContext {
             leaders: leaders.clone(),

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::RouteError;
+use actors::{RouteError, in_background};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
-use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, SYNC_BODY_READ_MAX};
+use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, READ_INLINE_BYTES, SYNC_BODY_READ_MAX};
 use crate::params::Params;
 use crate::scoped_store::ScopedStore;
 
@@ -243,7 +243,13 @@ async fn read_body(
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    Value::from_json(&bytes).map_err(ApiError::from)
+    if bytes.len() <= READ_INLINE_BYTES {
+        return Value::from_json(&bytes).map_err(ApiError::from);
+    }
+    // Reading a megabyte takes as long as answering a hundred small requests.
+    let read = in_background(move || Value::from_json(&bytes)).await;
+    let defect = |_| ApiError::new(Problem::Defect, "the body could not be read");
+    read.map_err(defect)?.map_err(ApiError::from)
 }
 
 /// The id of the command that a request makes: the client's `Idempotency-Key`, else a new one.
