@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use tests::process_cluster::ProcessCluster;
+use tokio::runtime::{Builder, Runtime};
 
 use attacks::{ATTACKS, Attack, BRANCH, Target};
 use polite::PoliteClient;
@@ -67,6 +68,16 @@ fn chosen(arguments: &[String]) -> Result<Vec<&'static Attack>> {
     if chosen.is_empty() { Ok(ATTACKS.iter().collect()) } else { Ok(chosen) }
 }
 
+/// Threads for hostile clients. They have machines of their own; here they share the nodes', so
+/// their priority is low: what is judged is what the nodes spend on them.
+fn attackers() -> std::io::Result<Runtime> {
+    let lower_priority = || {
+        // Without it the figures are worse than the nodes deserve.
+        let _ = rustix::process::setpriority_process(None, 10);
+    };
+    Builder::new_multi_thread().on_thread_start(lower_priority).enable_all().build()
+}
+
 async fn run(attack: &'static Attack, phase: Duration) -> Result<Report> {
     let mut cluster = ProcessCluster::start(3).await?;
     cluster.keep_quiet();
@@ -80,9 +91,11 @@ async fn run(attack: &'static Attack, phase: Duration) -> Result<Report> {
     polite.run(Duration::from_secs(1)).await?;
     let quiet = polite.run(phase).await?;
     let watch = Watch::start(&cluster).await?;
-    let attacker = tokio::spawn((attack.run)(target, phase));
+    let attackers = attackers()?;
+    let attacker = attackers.spawn((attack.run)(target, phase));
     let attacked = polite.run(phase).await?;
     let answers = attacker.await??;
+    attackers.shutdown_background();
     let report = watch.end(&cluster, attack, quiet, attacked, answers).await?;
     for node in cluster.ids() {
         cluster.stop(node).await?;
