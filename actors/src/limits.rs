@@ -1,4 +1,5 @@
-//! Every bound of this crate, in one table, with units and reasons.
+//! Every bound on what clients and other nodes may take of this crate, in one table, with units and
+//! reasons. How often a task does its own work stands beside the task.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Peers: how the routers and feeds of this node speak to those of another. Sockets live in
+//! Peers: how the clients and feeds of this node speak to other nodes. Sockets live in
 //! `node`, which implements [`Peers`] and hands what arrives to an [`Inbox`].
 
 use std::time::Duration;

@@ -193,7 +193,8 @@ pub struct Follow {
 
 /// The deltas of a followed branch:module. Dropping it ends the follow.
 pub trait DeltaStream: Send {
-    /// The next item. Cancel-safe. `None`: this node is going away; follow again elsewhere.
+    /// The next item. Cancel-safe. `None`: this node is going away, or there is no such
+    /// branch:module any more.
     fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>>;
 }
 

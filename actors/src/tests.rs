@@ -460,7 +460,9 @@ async fn a_command_is_refused_until_its_level_is_agreed() {
     let cluster = Cluster::start(3).await;
     let (store, command) = (cluster.store(0), command_of_next_level());
     let refused = store.submit(command.clone()).await.unwrap_err().to_string();
-    assert!(refused.contains("needs level 2 and the cluster has agreed on level 1"), "{refused}");
+    let (needed, agreed) = (model::codec::NEXT_LEVEL, model::codec::FIRST_LEVEL);
+    let message = format!("needs level {needed} and the cluster has agreed on level {agreed}");
+    assert!(refused.contains(&message), "{refused}");
     // Nor does the leader propose one that came to it all the same.
     let leader = cluster.store(cluster.leader_of("dar"));
     let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();

@@ -1,4 +1,4 @@
-//! Error: the only table from a refusal to its status and code.
+//! Error: the only table from a refusal to its status, and, but for a topic's, to its code.
 //!
 //! Every refusal, of a request's shape, of the branch, of the way there, becomes a [`Problem`],
 //! and the problem alone says status, code and title. The body keeps the original's members
@@ -442,12 +442,13 @@ fn earlier(message: &str, code: &str) -> ApiError {
         "history-entry-not-found" => Problem::HistoryRestoreFailed,
         "sequence-allocation-failed" => Problem::SequenceFailed,
         "snapshot-mismatch" | "stale-cursor" => Problem::FullSyncRequired,
-        // Other conditions are refused as `precondition` refuses them the first time.
         "payment-state-conflict"
         | "payment-state-rejected"
         | "payment-state-not-allowed"
         | "concurrent-update" => Problem::ConcurrencyConflict,
         "defect" => Problem::Defect,
+        // Also the code of a condition that is not listed: only the code is left, and nothing says
+        // what it was the code of.
         _ => Problem::ModuleEventFailed,
     };
     ApiError::new(problem, message).details([("code", code.into())])

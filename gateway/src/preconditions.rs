@@ -3,7 +3,8 @@
 //! Read for a save and for each change of a batch; publishes, `POST …/events` and the routes of one
 //! table read no conditions but a version.
 //!
-//! Promise: a condition that cannot be read is refused, never ignored.
+//! Promise: a condition that cannot be read is refused, never ignored. `null` says nothing, and nor
+//! does an empty text, as in the original; but an empty text is no version.
 
 use model::limits::VERSION_MAX;
 use model::{Object, Precondition, Timestamp, Validation, Value};
@@ -62,7 +63,7 @@ pub(crate) fn version(
     object: &Object,
     name: &'static str,
 ) -> Result<Option<Precondition>, ApiError> {
-    let Some((name, value)) = first(object, &[name]) else { return Ok(None) };
+    let Some(value) = object.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let version = value
         .as_u64()
         .filter(|version| *version <= VERSION_MAX)
@@ -133,6 +134,9 @@ mod tests {
             ]
         );
         assert_eq!(conditions("{}").unwrap(), []);
+        assert_eq!(conditions(r#"{"guard":{"expectedVersion":null}}"#).unwrap(), []);
+        let empty = conditions(r#"{"guard":{"expectedVersion":""}}"#).unwrap_err();
+        assert!(empty.message().starts_with("expectedVersion must be"), "{}", empty.message());
         assert_eq!(
             conditions(r#"{"guard":{"requireExisting":true}}"#).unwrap(),
             [Precondition::MustExist]

@@ -21,7 +21,7 @@ use actors::status::{ClusterStatus, LocalReplicas};
 use actors::{ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription};
 use model::{
     Acceptance, Answer, BranchId, BranchKey, Catalogue, CatalogueChange, Command, ModuleSnapshot,
-    Outcome, Read, ReadLevel,
+    Mutation, Outcome, Read, ReadLevel, Reject, Request,
 };
 use tokio::sync::watch;
 
@@ -253,7 +253,28 @@ impl ScopedStore {
     /// The principal may not make this change, or it has no outcome.
     pub(crate) async fn submit(&self, command: Command) -> Result<Outcome, RouteError> {
         self.check(StoreCall::Submit, Target::Module(&command.key))?;
+        if let Err(reject) = self.check_keys(&command) {
+            return Ok(Outcome::Rejected(reject));
+        }
         self.store.submit(command).await
+    }
+
+    /// Refuses a key that the branch would refuse for its length: before the command, which may be
+    /// megabytes, is in the logs of three nodes.
+    fn check_keys(&self, command: &Command) -> Result<(), Reject> {
+        let Request::Transaction(transaction) = &command.request else { return Ok(()) };
+        let catalogue = self.store.catalogue();
+        let Some(config) = catalogue.module(&command.key.module) else { return Ok(()) };
+        let mutations = &transaction.mutations;
+        (0..).zip(mutations).try_for_each(|(index, mutation)| {
+            let Mutation::Record(mutation) = mutation else { return Ok(()) };
+            let Some(table) = config.schema.resolve(&mutation.table) else { return Ok(()) };
+            // Said as the branch says it: which one, where there are several.
+            table.check_key_length(&mutation.record).map_err(|reject| match mutations.len() {
+                1 => reject,
+                _ => Reject::AtMutation { index, reject: Box::new(reject) },
+            })
+        })
     }
 
     /// Has a command decided once; a refusal by the branch is an error here.

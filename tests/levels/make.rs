@@ -4,7 +4,8 @@
 //! cargo run -p tests --example make-level -- 1
 //! ```
 //!
-//! For the level this build writes. An older one is never written again: only its own build could.
+//! For the level this build knows, which a new cluster must have agreed on: this writes level 1,
+//! and whoever adds the next has it raised here first. An older one is never written again.
 //! It holds inserts, a merge and a delete, a command under a key, a reserved number, an archive
 //! entry, a checkpoint, and a log behind it.
 

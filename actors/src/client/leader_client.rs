@@ -1,13 +1,14 @@
-//! LeaderClient: how this node asks the leader of a replica group, wherever it is. Writes, reads,
-//! changes of the catalogue, topics and follows all go through here.
+//! LeaderClient: how this node asks the replica of a group that can answer, wherever it is: its
+//! leader, and for follows and reads that need not be the newest any other. Writes, reads, changes
+//! of the catalogue, topics and follows all go through here.
 //!
 //! Promise: [`retry`] ends within its deadline. `Busy`, `Unavailable` and `NotLeader` mean that
 //! nothing was done. Once one attempt may have reached a leader and no outcome is known, what it
 //! ends with is `Indeterminate`, whatever later attempts said.
 //!
 //! It never decides who leads. It takes the leader from the status of the replica on this node,
-//! else from another node's redirect, else it asks any replica that is linked; the node that is
-//! asked refuses if it does not lead.
+//! else from another node's redirect, else it asks any replica that is linked; a node that cannot
+//! answer what it is asked, as it does not lead or has no quorum, refuses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::message::{PeerReply, Refusal, decode};
 use crate::offload::offload;
 use crate::peers::{PeerError, Peers};
 
-/// Something that only the leader of a group does.
+/// Something that the leader of a group does, or a replica that the request leaves it to.
 pub(crate) trait LeaderRequest: Sync {
     /// What it gives.
     type Answer: Send;
@@ -180,7 +181,7 @@ impl LeaderClient {
         }
     }
 
-    /// Who leads a group, as far as this node knows.
+    /// Who leads a group, as far as this node knows; where it does not, the replica to ask next.
     pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
         // A replica here takes part in elections: no redirect is newer than its status.
         if let Some(local) = self.group(group) {

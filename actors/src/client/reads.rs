@@ -1,5 +1,5 @@
-//! Reads: a replica here answers once it is as fresh as asked. Without one, or where it lags, the
-//! leader does.
+//! Reads: a replica here answers once it is as fresh as asked. Without one another node's does,
+//! the leader's first; where it lags, the leader's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl Reads {
         answer.map_err(read_error)?.map_err(RouteError::Rejected)
     }
 
-    /// One attempt: the replica here, else the leader, wherever it is.
+    /// One attempt: the replica here, else one of another node, the leader's if it is known.
     async fn attempt(
         &self,
         request: &ReadRequest,

@@ -20,7 +20,8 @@ pub(crate) enum LiveUpdate {
     Position(Offset),
     /// Some may have been lost, and nobody knows how many.
     Gap,
-    /// There will be no more: the branch can no longer be followed from this node.
+    /// There will be no more from this source: this node goes away, the branch is unknown by now,
+    /// or a replica has come here, which is tapped instead.
     Ended,
 }
 

@@ -36,6 +36,8 @@ pub(crate) fn routes() -> Routes {
                 Problem::ModuleEventFailed,
                 Problem::VersionConflict,
                 Problem::TableNotFound,
+                Problem::FullSyncRequired,
+                Problem::ConcurrencyConflict,
             ]),
     )
 }

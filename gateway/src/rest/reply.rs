@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use actors::in_background;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,8 +34,11 @@ pub(crate) fn rendered(status: StatusCode, answer: RenderedJson) -> Response {
         RenderedJson::Whole(bytes) => json_bytes(status, bytes),
         RenderedJson::Pieces(pieces, size) => {
             let rest = stream::unfold(pieces, |mut pieces| async move {
-                let piece = piece(&mut pieces)?;
-                Some((Ok::<_, Infallible>(piece), pieces))
+                // Written ahead of the client by as much as the connection takes, which is
+                // megabytes for one who reads nothing: not on the threads that serve everybody.
+                let written = in_background(move || (piece(&mut pieces), pieces)).await;
+                let (piece, pieces) = written.ok()?;
+                Some((Ok::<_, Infallible>(piece?), pieces))
             });
             let mut response = (status, Body::from_stream(rest)).into_response();
             let headers = response.headers_mut();

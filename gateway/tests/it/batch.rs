@@ -124,3 +124,20 @@ async fn everybody_in_the_branch_gets_each_change() {
     assert!(at(&second, &["entry"]).get("record").is_none());
     assert_eq!(at(&second, &["meta", "source"]).as_str(), Some("app"));
 }
+
+#[tokio::test]
+async fn a_key_that_is_too_long_is_refused_by_its_place() {
+    let rest = Rest::new();
+    let before = count(&rest).await;
+    let long = "k".repeat(2_000);
+    let first = r#"{"table":"tickets","record":{"id":"t"}}"#;
+    let second = format!(r#"{{"table":"tickets","record":{{"id":"{long}"}}}}"#);
+    let refused = rest.post(B, &format!(r#"{{"verbs":[{first},{second}]}}"#)).await;
+    assert_eq!(refused.status, 400, "{}", refused.raw);
+    assert_eq!(at(&refused.body, &["index"]).as_u64(), Some(1));
+    assert_eq!(at(&refused.body, &["details", "code"]).as_str(), Some("key-too-long"));
+    let alone = rest.post(&format!("{M}/tables/tickets"), &format!(r#"{{"id":"{long}"}}"#)).await;
+    assert_eq!(alone.status, 400, "{}", alone.raw);
+    assert_eq!(at(&alone.body, &["details", "bytes"]).as_u64(), Some(2_000));
+    assert_eq!(count(&rest).await, before);
+}

@@ -6,8 +6,9 @@
 //! that is sent is checked, and versioned tables require it. A lenient module only knows versioned
 //! tables, as the original.
 //!
-//! Promise: a version is 1 when a record is made and one more with each change, whatever changes
-//! it, and never beyond [`VERSION_MAX`]: one that is sent beyond it is refused, and what a seed
+//! Promise: a strict module's version is 1 when a record is made, under `read`, and one more with
+//! each change, whatever changes it. Under `next` a record may be made at the version that is sent.
+//! No version is beyond [`VERSION_MAX`]: one that is sent beyond it is refused, and what a seed
 //! says beyond it counts as not said.
 
 use std::sync::{Arc, LazyLock};

@@ -168,7 +168,7 @@ impl Session {
         actions
     }
 
-    /// A stream's source went away: follow, or listen, elsewhere, from where it was.
+    /// A stream ended: follow, or listen, again from where it was.
     pub(crate) fn on_ended(&mut self, call: CallId) -> Vec<SessionAction> {
         let mut actions = vec![SessionAction::Drop(call)];
         if let Some(key) = self.key_of(call) {
