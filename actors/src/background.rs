@@ -2,9 +2,9 @@
 //! work takes what the others' leave.
 //!
 //! Promise: the threads that serve requests, sockets and heartbeats come before these wherever the
-//! processors do not suffice for all; the operating system gives these turns among each other, so
-//! that long work does not hold up short work. Refused: bounding what waits; whoever hands work in
-//! does that. The threads are the process's, whatever nodes run in it.
+//! processors do not suffice for all. Refused: bounding what waits; whoever hands in work of
+//! seconds must leave threads for work of milliseconds (`QUERY_THREADS`). The threads are the
+//! process's, whatever nodes run in it.
 
 use std::sync::LazyLock;
 

@@ -67,10 +67,12 @@ pub const DISPLACED_PER_LINE: u64 = 100_000;
 pub const BRANCH_WARNINGS_MAX: usize = 5;
 /// Rows times conditions that a read may look at on a thread that serves everybody: a millisecond.
 pub const READ_INLINE_WORK: u64 = 2_000;
-/// Threads for long work: enough that long work does not hold up short work, as the operating
-/// system gives them turns.
+/// Threads of low priority for work of many milliseconds.
 pub const BACKGROUND_THREADS: usize = 8;
-/// Longer reads that run or wait on one node; the next is refused with 429.
-pub const READS_AT_ONCE: usize = 256;
-/// How long a longer read may take: less than an attempt at another node, which would be repeated.
+/// Threads of these that queries may have at once: the others are for snapshots, bodies and
+/// answers.
+pub const QUERY_THREADS: usize = 5;
+/// Queries of many rows that run or wait on one node; the next is refused with 429.
+pub const QUERIES_AT_ONCE: usize = 256;
+/// How long such a query may take: less than an attempt at another node, which would be repeated.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(3);

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use actors::{FrameKey, Frames};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
+use model::{BranchKey, Incarnation, Offset};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,12 +39,25 @@ pub(crate) struct AppState {
     pub(crate) renders: Arc<Semaphore>,
     /// One permit for each body or message of whole tables being read.
     pub(crate) large_bodies: Arc<Semaphore>,
-    /// One permit: a snapshot that an event is to carry is read by one session at a time.
-    pub(crate) event_snapshot_permit: Semaphore,
+    /// The last frames that carry a snapshot. Locked while they are written: one session reads the
+    /// snapshot, and all others that send the same events wait for its frames.
+    pub(crate) snapshot_frames: tokio::sync::Mutex<Option<SnapshotFrames>>,
     /// Set for good when the node goes away.
     pub(crate) draining: CancellationToken,
     /// The sockets that have not ended.
     pub(crate) sockets: TaskTracker,
+}
+
+/// The frames of a delta one of whose events carries its module's snapshot.
+pub(crate) struct SnapshotFrames {
+    /// Whose log.
+    pub(crate) key: BranchKey,
+    /// The incarnation of that log.
+    pub(crate) incarnation: Incarnation,
+    /// Its first and its last event.
+    pub(crate) events: (Offset, Offset),
+    /// By dialect and policy class.
+    pub(crate) frames: Vec<(FrameKey, Frames)>,
 }
 
 impl AppState {
@@ -68,7 +83,7 @@ impl AppState {
             socket_permits: Arc::new(Semaphore::new(config.limits.sockets_max)),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
             large_bodies: Arc::new(Semaphore::new(SYNC_BODIES_AT_ONCE)),
-            event_snapshot_permit: Semaphore::new(1),
+            snapshot_frames: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
             limits: config.limits,

@@ -55,7 +55,7 @@ impl Gateway {
         let connections = Connections::new(
             listener,
             Arc::clone(&self.app.large_bodies),
-            self.app.limits.stall_max,
+            self.app.limits.answer_stall_max,
         );
         crate::accept::serve(connections, self.routes(), stop, &self.app.limits).await
     }

@@ -7,8 +7,8 @@
 //! keeps it until what it asked for is decided. So the memory of unread messages has a bound.
 //!
 //! The other way round, an answer that its client does not read is kept for a while only: a
-//! connection that takes no byte for `Limits::stall_max` ends. A socket has a rule of its own
-//! (`ws/outbox.rs`), which says why it closes.
+//! connection that takes no byte for `Limits::answer_stall_max` ends. A socket has a rule of its
+//! own (`ws/outbox.rs`), which says why it closes.
 
 use std::io;
 use std::pin::Pin;

@@ -146,6 +146,10 @@ pub struct Limits {
     pub idle_max: Duration,
     /// A socket that took nothing for so long, and longer for large frames, is closed with 1013.
     pub stall_max: Duration,
+    /// A connection that takes nothing of an answer for so long ends. The system says that bytes
+    /// were taken only once a third of its buffer is free again, more than a megabyte: a link of
+    /// 16 KiB a second must have time for that.
+    pub answer_stall_max: Duration,
     /// Over how long the sockets of a draining node are closed, so that they do not all come to
     /// the next node at once.
     pub drain_spread: Duration,
@@ -165,6 +169,7 @@ impl Default for Limits {
             ping_every: Duration::from_secs(25),
             idle_max: Duration::from_secs(60),
             stall_max: Duration::from_secs(30),
+            answer_stall_max: Duration::from_secs(120),
             drain_spread: Duration::from_secs(2),
             drain_max: Duration::from_secs(15),
         }

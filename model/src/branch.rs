@@ -17,13 +17,13 @@ use crate::entropy::Entropy;
 use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
 use crate::hash::Hash;
-use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
+use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, TableName, Timestamp};
 use crate::module::{Module, Numbers, Relations};
 use crate::procedure::{ProcedureView, Procedures};
 use crate::query::{page, query, sync};
 use crate::read::{
-    Answer, BranchReadError, Events, Head, ModuleSnapshot, Read, SequenceState, StillWanted,
-    SyncDelta,
+    Answer, BranchReadError, Events, Head, ModuleSnapshot, PageQuery, Read, SequenceState,
+    StillWanted, SyncDelta,
 };
 use crate::reject::Reject;
 
@@ -194,13 +194,25 @@ impl Branch {
         let Some(definition) = &self.definition else { return 0 };
         match read {
             Read::Query(asked) => query::work(&definition.schema, &self.module, asked),
-            Read::Snapshot
-            | Read::Page(_)
-            | Read::Sync(_)
-            | Read::Call(_)
-            | Read::DefinitionCheck { .. } => self.rows,
+            Read::Page(asked) => self.page_work(asked),
+            Read::Snapshot | Read::Sync(_) | Read::Call(_) | Read::DefinitionCheck { .. } => {
+                self.rows
+            }
             Read::Archive { .. } => self.archive.records(),
             Read::Head | Read::Log | Read::Sequences | Read::Events { .. } => 0,
+        }
+    }
+
+    fn page_work(&self, asked: &PageQuery) -> u64 {
+        let rows = TableName::parse(&asked.table).ok().and_then(|name| self.module.rows(&name));
+        let rows = rows.map_or(0, |rows| rows.len() as u64);
+        // By time, or by an id that may be none of the keys, every row may be looked at.
+        let is_scan = asked.created_after.is_some()
+            || asked.updated_after.is_some()
+            || asked.after_id.is_some();
+        match asked.limit {
+            Some(limit) if limit > 0 && !is_scan => rows.min(limit as u64),
+            Some(_) | None => rows,
         }
     }
 

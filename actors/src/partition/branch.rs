@@ -21,6 +21,8 @@ use super::proposer::{Proposal, Proposer};
 
 /// How long a definition on its way is waited for before it is sent again.
 const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The same at most: each wait is twice the one before.
+const DEFINE_AGAIN_MAX: Duration = Duration::from_secs(600);
 /// The session of the cluster's own commands; the store keeps clients from using it.
 pub(crate) const CLUSTER_SESSION: &str = "@cluster";
 
@@ -82,7 +84,7 @@ impl State {
         let sends_definition = !prerequisites.is_empty();
         let taken = proposer.enqueue(Proposal { prerequisites, command, reply: Some(reply) });
         if taken && sends_definition {
-            self.definition = DefinitionState::Sent(catalogue.revision, Instant::now());
+            self.definition.sent(catalogue.revision);
         }
     }
 
@@ -110,7 +112,14 @@ enum DefinitionState {
     Unknown,
     /// The one of this revision of the catalogue was handed to the proposer then. It may be lost
     /// with the leadership or the disk, and it may be refused by the branch's records.
-    Sent(u64, Instant),
+    Sent {
+        /// The catalogue's revision.
+        revision: u64,
+        /// When it is sent again if it is still missing.
+        again_at: Instant,
+        /// How long that was waited for.
+        pause: Duration,
+    },
     /// The branch had the one of this revision.
     InForce(u64),
 }
@@ -126,20 +135,31 @@ impl DefinitionState {
     ) -> Vec<Command> {
         match *self {
             Self::InForce(revision) if revision == catalogue.revision => return Vec::new(),
-            Self::Sent(revision, at)
-                if revision == catalogue.revision && at.elapsed() < DEFINE_AGAIN_AFTER =>
+            Self::Sent { revision, again_at, .. }
+                if revision == catalogue.revision && Instant::now() < again_at =>
             {
                 return Vec::new();
             }
-            Self::Unknown | Self::Sent(..) | Self::InForce(_) => {}
+            Self::Unknown | Self::Sent { .. } | Self::InForce(_) => {}
         }
         // Sent and still missing: it was lost, or the branch refused it. Which of them is not known
-        // here, and one that was refused is answered from the dedup table.
+        // here; so it is sent again, and ever more rarely, for each time it goes through the log.
         let due = missing_definition(key, catalogue, applied);
         if due.is_empty() {
             *self = Self::InForce(catalogue.revision);
         }
         due
+    }
+
+    /// The definition of this revision was handed to the proposer.
+    fn sent(&mut self, revision: u64) {
+        let pause = match *self {
+            Self::Sent { revision: before, pause, .. } if before == revision => {
+                (pause * 2).min(DEFINE_AGAIN_MAX)
+            }
+            Self::Unknown | Self::Sent { .. } | Self::InForce(_) => DEFINE_AGAIN_AFTER,
+        };
+        *self = Self::Sent { revision, again_at: Instant::now() + pause, pause };
     }
 }
 

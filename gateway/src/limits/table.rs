@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use actors::limits::{READ_TIMEOUT, READS_AT_ONCE};
+use actors::limits::READ_TIMEOUT;
 use model::limits::{
     QUERY_CONDITIONS_MAX, QUERY_SORT_FIELDS_MAX, QUERY_VALUES_MAX, QUERY_WORK_MAX,
     RECORD_KEY_BYTES_MAX, SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_TEXT_BYTES_MAX, VERSION_LEAP_MAX,
@@ -40,6 +40,24 @@ fn two(first: String, second: String) -> String {
 /// What is limited, to what, and what a client sees beyond it.
 type LimitRow = (&'static str, String, &'static str);
 
+/// Of queries, over REST and over sockets.
+fn queries() -> Vec<LimitRow> {
+    vec![
+        (
+            "Conditions of a query; values one lists; fields to sort by",
+            format!("{QUERY_CONDITIONS_MAX}; {QUERY_VALUES_MAX}; {QUERY_SORT_FIELDS_MAX}"),
+            "400 `query-too-large`",
+        ),
+        ("Rows times conditions of a query", QUERY_WORK_MAX.to_string(), "400 `query-too-large`"),
+        ("Time for a query of many rows", seconds(READ_TIMEOUT), "503 `read-timeout`"),
+        (
+            "Queries of many rows that run or wait on a node",
+            actors::limits::QUERIES_AT_ONCE.to_string(),
+            "429 `busy`",
+        ),
+    ]
+}
+
 /// Of requests.
 fn requests(usual: &Limits) -> Vec<LimitRow> {
     vec![
@@ -61,7 +79,7 @@ fn requests(usual: &Limits) -> Vec<LimitRow> {
         ),
         (
             "Time in which nothing of an answer is taken",
-            seconds(usual.stall_max),
+            seconds(usual.answer_stall_max),
             "the connection ends",
         ),
         ("Path and query", bytes(URI_BYTES_MAX), "414 `uri-too-long`"),
@@ -76,14 +94,6 @@ fn requests(usual: &Limits) -> Vec<LimitRow> {
             bytes(RECORD_KEY_BYTES_MAX),
             "400 `key-too-long`",
         ),
-        (
-            "Conditions of a query; values one lists; fields to sort by",
-            format!("{QUERY_CONDITIONS_MAX}; {QUERY_VALUES_MAX}; {QUERY_SORT_FIELDS_MAX}"),
-            "400 `query-too-large`",
-        ),
-        ("Rows times conditions of a query", QUERY_WORK_MAX.to_string(), "400 `query-too-large`"),
-        ("Time for a read of many rows", seconds(READ_TIMEOUT), "503 `read-timeout`"),
-        ("Reads of many rows at once on a node", READS_AT_ONCE.to_string(), "429 `busy`"),
         ("Changes of one batch", BATCH_VERBS_MAX.to_string(), "400"),
         (
             "Events of a page of the log",
@@ -182,7 +192,8 @@ fn sockets(usual: &Limits) -> Vec<LimitRow> {
 pub fn markdown() -> String {
     let mut table = String::from("| Of what | At most | Beyond it |\n|---|---|---|\n");
     let usual = Limits::default();
-    for (what, limit, beyond) in requests(&usual).into_iter().chain(sockets(&usual)) {
+    let rows = [requests(&usual), queries(), sockets(&usual)];
+    for (what, limit, beyond) in rows.into_iter().flatten() {
         writeln!(table, "| {what} | {limit} | {beyond} |").expect("a String takes all");
     }
     table

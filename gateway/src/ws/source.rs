@@ -11,7 +11,7 @@ use model::{
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::app::App;
+use crate::app::{App, SnapshotFrames};
 use crate::limits::EVENT_FRAME_BYTES_MAX;
 use crate::scoped_store::{ScopedStore, unexpected_answer};
 use crate::ws::dialect::{Dialect, event_frames, frame_key};
@@ -139,36 +139,67 @@ async fn render_frames(
         EventChange::Module(change) => change.operation == BulkOperation::Reset,
         EventChange::Record(_) => event.origin.include_snapshot,
     };
-    let wants = |event: &Arc<Event>| begins(event);
-    let mut snapshot = None;
-    let mut turn = None;
-    if delta.events.iter().any(wants)
-        && let Some(last) = delta.last()
-    {
-        // One session after the other: what the first one writes is enough for all that share this
-        // delta. One who read its event from the log shares it with nobody.
-        turn = app.event_snapshot_permit.acquire().await.ok();
-        if !shared.has_frames(key(false)) {
-            let level = ReadLevel::Session(last);
-            snapshot = store.snapshot(delta.key.clone(), level).await.ok();
-        }
-    }
-    let mut first = false;
-    shared.frames(key(false), |delta| {
-        first = true;
-        fitting_frames(app, dialect, delta, snapshot.as_deref(), false)
-    });
-    if snapshot.is_some() {
-        // Only here is it known; without one, those who ask for records write their own.
-        shared.frames(key(true), |delta| {
-            fitting_frames(app, dialect, delta, snapshot.as_deref(), true)
+    let first = if delta.events.iter().any(|event| begins(event)) {
+        render_with_snapshot(app, store, dialect, shared).await
+    } else {
+        let mut first = false;
+        shared.frames(key(false), |delta| {
+            first = true;
+            fitting_frames(app, dialect, delta, None, false)
         });
-    }
-    drop(turn);
+        first
+    };
     if first {
         app.counters.events.increment(delta.events.len() as u64);
         app.counters.deltas_rendered.increment(1);
     } else {
         app.counters.deltas_shared.increment(1);
     }
+}
+
+/// The same for a delta that is to carry its module's snapshot; whether they were written now.
+async fn render_with_snapshot(
+    app: &App,
+    store: &ScopedStore,
+    dialect: &dyn Dialect,
+    shared: &SharedDelta,
+) -> bool {
+    let key = |with_records| frame_key(dialect, store.policy_class(), with_records);
+    let delta = &shared.delta;
+    let (Some(first), Some(last)) = (delta.events.first().map(|event| event.offset), delta.last())
+    else {
+        return false;
+    };
+    // Held while the snapshot is read: whoever sends the same events waits, and finds the frames.
+    let mut written = app.snapshot_frames.lock().await;
+    if shared.has_frames(key(false)) {
+        return false;
+    }
+    // One who read the events from the log has a delta of his own, of the same events.
+    if let Some(found) = &*written
+        && (&found.key, found.incarnation) == (&delta.key, delta.incarnation)
+        && found.events == (first, last)
+        && found.frames.iter().any(|(of, _)| *of == key(false))
+    {
+        for (of, frames) in &found.frames {
+            shared.frames(*of, |_| frames.to_vec());
+        }
+        return false;
+    }
+    let snapshot = store.snapshot(delta.key.clone(), ReadLevel::Session(last)).await.ok();
+    let render = |with_records| {
+        let of = key(with_records);
+        let frames = shared.frames(of, |delta| {
+            fitting_frames(app, dialect, delta, snapshot.as_deref(), with_records)
+        });
+        (of, frames)
+    };
+    let mut frames = vec![render(false)];
+    if snapshot.is_some() {
+        // Only here is it known; without one, those who ask for records write their own.
+        frames.push(render(true));
+        let (key, incarnation) = (delta.key.clone(), delta.incarnation);
+        *written = Some(SnapshotFrames { key, incarnation, events: (first, last), frames });
+    }
+    true
 }

@@ -116,7 +116,8 @@ impl<'a> Plan<'a> {
         };
         let row = row.as_object().ok_or_else(nameless)?;
         let parts = table.key_values(row).map_err(|_| nameless())?;
-        let key = table.key_of(row).map_err(|_| nameless())?;
+        // Its parts are there, so only its length can be wrong.
+        let key = table.key_of(row)?;
         self.check_bound(table, row)?;
         let record = match self.validation() {
             Validation::Lenient => as_sent(table, row, parts),

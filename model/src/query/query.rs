@@ -1,8 +1,8 @@
 //! Query: the rows of one table that meet conditions, sorted, and a stretch of them.
 //!
 //! Promise: rows that the sorting cannot tell apart keep the order they came in. A table is named
-//! as it is registered or by an alias. A query that nobody waits for any more ends within a slice
-//! of rows, and one that sorts holds no more rows than twice what it shows.
+//! as it is registered or by an alias. The scan of a query that nobody waits for any more ends
+//! within a slice of rows, and one that sorts holds no more rows than twice what it may show.
 //! Refused: more conditions, values, fields to sort by or work than limits.rs allows.
 
 use std::cmp::{Ordering, Reverse};
@@ -13,6 +13,7 @@ use crate::limits::{
     QUERY_CONDITIONS_MAX, QUERY_SORT_FIELDS_MAX, QUERY_VALUES_MAX, QUERY_WORK_MAX, ROWS_PER_SLICE,
 };
 use crate::module::{Module, Row};
+use crate::predicate::{Filter, Operator};
 use crate::query::compare::SortKey;
 use crate::query::condition::{Condition, stored_as, values};
 use crate::query::populate::Populate;
@@ -65,12 +66,18 @@ fn check_size(query: &Query) -> Result<(), Reject> {
 /// How much a query looks at: rows times conditions, and one for a record found by its key.
 pub(crate) fn work(schema: &Schema, module: &Module, query: &Query) -> u64 {
     let Some(table) = schema.resolve(&query.table) else { return 0 };
-    if query.key.is_some() {
+    let is_lookup = |filter: &Filter| {
+        let key = matches!(&table.key[..], [key] if **key == *stored_as(table, &filter.field).0);
+        key && filter.operator == Operator::Is && filter.value.key_text().is_some()
+    };
+    if query.key.is_some() || query.filters.iter().any(is_lookup) {
         return 1;
     }
     let rows = module.rows(&table.name).map_or(0, |rows| rows.len() as u64);
     let conditions = query.filters.len() + query.order_by.len();
-    rows.saturating_mul(1.max(conditions as u64))
+    // Lists are sorted before the first row is looked at.
+    let listed: usize = query.filters.iter().map(|filter| values(filter).len()).sum();
+    rows.saturating_mul(1.max(conditions as u64)).saturating_add(listed as u64)
 }
 
 /// The rows that meet all conditions, in the order asked; of those that are sorted, only as many
@@ -187,7 +194,6 @@ mod tests {
     use super::*;
     use crate::ids::TableName;
     use crate::module::Relations;
-    use crate::predicate::{Filter, Operator};
     use crate::testing::{object, schema};
     use crate::value::Value;
 

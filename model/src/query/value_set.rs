@@ -1,20 +1,20 @@
 //! Value set: the values that `in` and `not in` name, found without comparing each of them.
 //!
 //! Promise: a value is in the set exactly where it equals one of its values as `=` has it (a law
-//! says so); a look costs the same for one value and for a thousand, but for lists, objects and
-//! JSON, which have no order and are compared one by one.
+//! says so), and a look costs about the same for one value and for a thousand.
 
 use std::collections::BTreeSet;
 
 use crate::magnitude::Magnitude;
-use crate::query::compare::same;
 use crate::schema::{FieldType, TypedValue};
 use crate::value::{Number, Value};
 
 /// The values of one list.
 pub(super) struct ValueSet {
     kind: FieldType,
-    /// By the one spelling of the field's kind.
+    /// Numbers of the field's kind.
+    numbers: BTreeSet<Magnitude>,
+    /// Other values of its kind, by its one spelling.
     typed: BTreeSet<String>,
     /// All of them, as they stand: what is stored otherwise than its kind is compared so.
     all: PlainValues,
@@ -27,12 +27,16 @@ impl ValueSet {
     pub(super) fn new(kind: FieldType, values: impl Iterator<Item = Value>) -> Self {
         let mut set = Self {
             kind,
+            numbers: BTreeSet::new(),
             typed: BTreeSet::new(),
             all: PlainValues::default(),
             untyped: PlainValues::default(),
         };
         for value in values {
             match kind.typed(&value) {
+                Some(TypedValue::Number(number)) => {
+                    set.numbers.insert(Magnitude::of(&number));
+                }
                 Some(typed) => drop(set.typed.insert(typed.name(kind))),
                 None => set.untyped.insert(&value),
             }
@@ -43,12 +47,12 @@ impl ValueSet {
 
     /// Whether a stored value equals one of them.
     pub(super) fn contains(&self, value: &Value, typed: Option<&TypedValue>) -> bool {
-        match typed {
-            Some(typed) => {
-                self.typed.contains(&typed.name(self.kind)) || self.untyped.contains(value)
-            }
-            None => self.all.contains(value),
-        }
+        let is_typed = match typed {
+            None => return self.all.contains(value),
+            Some(TypedValue::Number(number)) => self.numbers.contains(&Magnitude::of(number)),
+            Some(typed) => self.typed.contains(&typed.name(self.kind)),
+        };
+        is_typed || self.untyped.contains(value)
     }
 }
 
@@ -59,7 +63,8 @@ struct PlainValues {
     texts: BTreeSet<String>,
     /// Texts that say a number: a stored number equals them.
     numbers_in_texts: BTreeSet<Magnitude>,
-    others: Vec<Value>,
+    /// Lists, objects, `null` and booleans, by their one spelling.
+    others: BTreeSet<String>,
 }
 
 impl PlainValues {
@@ -73,10 +78,7 @@ impl PlainValues {
                 self.texts.insert(text.clone());
             }
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-                // `null` a thousand times is one value.
-                if !self.others.contains(value) {
-                    self.others.push(value.clone());
-                }
+                self.others.insert(value.spelled().to_json());
             }
         }
     }
@@ -92,7 +94,7 @@ impl PlainValues {
                 self.texts.contains(text) || Number::parse(text.trim()).is_some_and(says)
             }
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-                self.others.iter().any(|other| same(other, value))
+                !self.others.is_empty() && self.others.contains(&value.spelled().to_json())
             }
         }
     }
