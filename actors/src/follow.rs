@@ -20,6 +20,7 @@ mod upstream;
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use model::{Answer, BranchKey, ModuleSnapshot, Read, ReadLevel};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +31,7 @@ pub(crate) use upstream::UpstreamContext;
 
 use crate::client::{Reads, read_error};
 use crate::message::Refusal;
-use crate::store::{Cursor, Follow, RouteError};
+use crate::store::{Cursor, DeltaStream, Follow, FollowItem, RouteError};
 use follower::LogFollower;
 use live::{LiveChannel, Tap};
 
@@ -62,14 +63,18 @@ impl Follows {
         if let Some(cursor) = after {
             // Nobody has looked what came after the cursor: the log is read before anything live.
             let stream = LogFollower::behind(self.reads.clone(), key, cursor, tap);
-            return Ok(Follow { snapshot: None, stream: Box::new(stream) });
+            return Ok(Follow { snapshot: None, stream: self.until_stopped(stream) });
         }
         let answer = self.reads.read(key.clone(), Read::Snapshot, ReadLevel::Linearizable).await?;
         let Answer::Snapshot(snapshot) = answer else {
             return Err(read_error(Refusal::Indeterminate));
         };
         let stream = LogFollower::new(self.reads.clone(), key, cursor_of(&snapshot), tap);
-        Ok(Follow { snapshot: Some(snapshot), stream: Box::new(stream) })
+        Ok(Follow { snapshot: Some(snapshot), stream: self.until_stopped(stream) })
+    }
+
+    fn until_stopped(&self, follower: LogFollower<Tap>) -> Box<dyn DeltaStream> {
+        Box::new(FollowStream { follower, stopped: self.stopped.clone() })
     }
 
     /// Every later delta of a branch, from the replica here or from afar.
@@ -83,6 +88,26 @@ impl Follows {
             retry_after: Duration::from_secs(1),
         })?;
         Ok(LiveChannel::Feed(channel))
+    }
+}
+
+/// What a client of this node follows: a follower, for as long as the node runs.
+struct FollowStream {
+    follower: LogFollower<Tap>,
+    stopped: CancellationToken,
+}
+
+impl DeltaStream for FollowStream {
+    fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>> {
+        Box::pin(async {
+            tokio::select! {
+                biased;
+                // Here and not in the follower's parts: one that is behind waits for replicas for
+                // as long as it takes, and on a node that goes away none comes.
+                () = self.stopped.cancelled() => None,
+                item = self.follower.next_item() => item,
+            }
+        })
     }
 }
 

@@ -7,14 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use model::{Answer, BranchKey, Delta, Event, Offset, Read, ReadLevel};
 
 use super::cursor_of;
 use super::live::{LiveSource, LiveUpdate};
 use crate::client::Reads;
 use crate::limits::{CATCH_UP_EVENTS, RETRY_PAUSE};
-use crate::store::{Cursor, DeltaStream, FollowItem, SharedDelta};
+use crate::store::{Cursor, FollowItem, SharedDelta};
 
 /// One follower's way along the log of a branch:module.
 pub(crate) struct LogFollower<S> {
@@ -163,11 +162,5 @@ impl<S: LiveSource> LogFollower<S> {
                 FollowItem::Delta(Arc::new(SharedDelta::new(Arc::new(delta))))
             })
             .collect()
-    }
-}
-
-impl<S: LiveSource> DeltaStream for LogFollower<S> {
-    fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>> {
-        Box::pin(self.next_item())
     }
 }

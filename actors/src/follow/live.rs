@@ -20,8 +20,8 @@ pub(crate) enum LiveUpdate {
     Position(Offset),
     /// Some may have been lost, and nobody knows how many.
     Gap,
-    /// There will be no more from this source: this node goes away, the branch is unknown by now,
-    /// or a replica has come here, which is tapped instead.
+    /// There will be no more from this source: the branch is unknown by now, or a replica has come
+    /// here, which is tapped instead.
     Ended,
 }
 
@@ -61,12 +61,7 @@ impl Tap {
     }
 
     async fn next_update(&mut self) -> LiveUpdate {
-        let received = tokio::select! {
-            biased;
-            () = self.follows.stopped.cancelled() => return LiveUpdate::Ended,
-            received = self.channel.recv() => received,
-        };
-        match received {
+        match self.channel.recv().await {
             Ok(update) => update,
             // The follower was slower than the queue is long.
             Err(RecvError::Lagged(_)) => LiveUpdate::Gap,
@@ -81,9 +76,6 @@ impl Tap {
     async fn tap_again(&mut self) -> LiveUpdate {
         loop {
             tokio::time::sleep(RETRY_PAUSE).await;
-            if self.follows.stopped.is_cancelled() {
-                return LiveUpdate::Ended;
-            }
             match self.follows.tap(&self.key).await {
                 Ok(channel) => {
                     self.channel = channel;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use model::{Answer, NodeId, Offset, Read, ReadLevel};
+use model::{Answer, Incarnation, NodeId, Offset, Read, ReadLevel};
 use parking_lot::Mutex;
 
 use super::live::LiveUpdate;
 use crate::ClusterStore;
 use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::peers::Inbox;
-use crate::store::{FollowItem, Store as _};
+use crate::store::{Cursor, FollowItem, Store as _};
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
 /// A node that is in no cluster of these tests.
@@ -191,6 +191,9 @@ async fn every_follow_ends_when_its_node_stops() {
     let mut follows = Vec::new();
     for branch in [here, elsewhere] {
         follows.push(store.follow(key(branch), None).await.unwrap());
+        // One that has its log to read, and finds no replica to read it from.
+        let behind = Cursor { incarnation: Incarnation(1), offset: Offset(0) };
+        follows.push(store.follow(key(branch), Some(behind)).await.unwrap());
     }
     cluster.kill(0).await;
     for mut follow in follows {
