@@ -53,6 +53,13 @@ struct Entry {
     attachment: Arc<Attachment>,
 }
 
+impl Entry {
+    fn send(&self, update: LiveUpdate) {
+        // A full queue loses the update: the feed notices by the next offset or position.
+        let _ = self.incoming.try_send(update);
+    }
+}
+
 /// A feed's place in the registry. Dropping it takes the feed out.
 pub(crate) struct Registration {
     registry: Arc<Registry>,
@@ -104,13 +111,21 @@ impl Feeds {
 
     /// Another node sends a delta. Whether the feed is one of this node's.
     pub(crate) fn deliver(&self, feed: u64, delta: Delta) -> bool {
-        let shared = SharedDelta::new(Arc::new(delta));
-        self.send(feed, LiveUpdate::Delta(Arc::new(shared)))
+        let entries = self.0.entries.lock();
+        let Some(entry) = entries.get(&delta.key).filter(|entry| entry.feed == feed) else {
+            return false;
+        };
+        entry.send(LiveUpdate::Delta(Arc::new(SharedDelta::new(Arc::new(delta)))));
+        true
     }
 
     /// Another node sends the position of a feed. Whether the feed is one of this node's.
     pub(crate) fn note_position(&self, feed: u64, offset: Offset) -> bool {
-        self.send(feed, LiveUpdate::Position(offset))
+        // It does not say of which branch it is; it comes every few seconds only.
+        let entries = self.0.entries.lock();
+        let Some(entry) = entries.values().find(|entry| entry.feed == feed) else { return false };
+        entry.send(LiveUpdate::Position(offset));
+        true
     }
 
     /// Another node serves a feed no longer.
@@ -123,14 +138,6 @@ impl Feeds {
     /// The link to a node broke or was made: the feeds that it sends attach again.
     pub(crate) fn link_changed(&self, peer: NodeId) {
         self.0.entries.lock().values().for_each(|entry| entry.attachment.link_changed(peer));
-    }
-
-    fn send(&self, feed: u64, update: LiveUpdate) -> bool {
-        let entries = self.0.entries.lock();
-        let Some(entry) = entries.values().find(|entry| entry.feed == feed) else { return false };
-        // A full queue loses the update: the feed notices by the next offset or position.
-        let _ = entry.incoming.try_send(update);
-        true
     }
 
     /// For tests: the feeds that run.
