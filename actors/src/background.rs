@@ -46,6 +46,11 @@ pub fn in_background<T: Send + 'static>(
 
 /// Does work in the background that replies by itself.
 pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) {
+    // A simulation has one thread, on which time stands still while it works.
+    #[cfg(any(test, feature = "simulation"))]
+    if raft::simulated::is_active() {
+        return work();
+    }
     match &*THREADS {
         Some(threads) => drop(threads.spawn(async move { work() })),
         None => work(),

@@ -54,7 +54,7 @@ impl ReadPool {
         branch: Branch,
         read: &Read,
     ) -> Result<Result<Answer, Reject>, Refusal> {
-        if branch.read_work(read) <= READ_INLINE_WORK || is_simulated() {
+        if branch.read_work(read) <= READ_INLINE_WORK {
             return Ok(branch.read(read));
         }
         let read = read.clone();
@@ -99,14 +99,6 @@ impl ReadPool {
             Err(_) => Ok(Err(Reject::Defect)),
         }
     }
-}
-
-/// In a simulation there is one thread, and time stands still while it works.
-fn is_simulated() -> bool {
-    #[cfg(any(test, feature = "simulation"))]
-    return raft::simulated::is_active();
-    #[cfg(not(any(test, feature = "simulation")))]
-    false
 }
 
 #[cfg(test)]
