@@ -39,6 +39,7 @@ mod topics;
 
 pub use background::in_background;
 pub use client::ClusterStore;
+pub use offload::offload;
 pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{ActorTree, Config, StartError, start};
 pub use store::{

@@ -13,7 +13,7 @@ use crate::message::PeerReply;
 const RECORD_BYTES: usize = 512;
 
 /// Does work on about so many bytes; if they are many, other tasks go on elsewhere meanwhile.
-pub(crate) fn offload<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+pub fn offload<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
     if bytes > OFFLOAD_BYTES && flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
         return tokio::task::block_in_place(work);

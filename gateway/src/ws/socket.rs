@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::{DeltaStream, Follow, RouteError, TopicSubscription};
+use actors::{DeltaStream, Follow, RouteError, TopicSubscription, offload};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
@@ -294,6 +294,12 @@ impl SocketTask {
     fn on_frame(&mut self, message: &[u8]) -> Option<CloseReason> {
         // Whatever its size: what the intake lent for a large message is given back by it.
         self.intake.delivered();
+        // A session is a value, so what it says of a message is worked out here, whatever the size;
+        // the other sockets of this thread go on elsewhere meanwhile.
+        offload(message.len(), || self.read_message(message))
+    }
+
+    fn read_message(&mut self, message: &[u8]) -> Option<CloseReason> {
         let is_large = message.len() > MESSAGE_BYTES_MAX;
         if is_large && !self.session.dialect().brings_snapshot(message) {
             return Some(CloseReason::TooLarge);
