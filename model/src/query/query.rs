@@ -13,7 +13,7 @@ use crate::limits::{
     QUERY_CONDITIONS_MAX, QUERY_SORT_FIELDS_MAX, QUERY_VALUES_MAX, QUERY_WORK_MAX, ROWS_PER_SLICE,
 };
 use crate::module::{Module, Row};
-use crate::predicate::{Filter, Operator};
+use crate::predicate::Operator;
 use crate::query::compare::SortKey;
 use crate::query::condition::{Condition, stored_as, values};
 use crate::query::populate::Populate;
@@ -66,11 +66,7 @@ fn check_size(query: &Query) -> Result<(), Reject> {
 /// How much a query looks at: rows times conditions, and one for a record found by its key.
 pub(crate) fn work(schema: &Schema, module: &Module, query: &Query) -> u64 {
     let Some(table) = schema.resolve(&query.table) else { return 0 };
-    let is_lookup = |filter: &Filter| {
-        let key = matches!(&table.key[..], [key] if **key == *stored_as(table, &filter.field).0);
-        key && filter.operator == Operator::Is && filter.value.key_text().is_some()
-    };
-    if query.key.is_some() || query.filters.iter().any(is_lookup) {
+    if query.key.is_some() || key_asked(table, query).is_some() {
         return 1;
     }
     let rows = module.rows(&table.name).map_or(0, |rows| rows.len() as u64);
@@ -100,7 +96,7 @@ fn meeting<'a>(
         return Ok(one(table.key_named(key)));
     }
     // A condition on the key is a lookup: clients mostly ask for one record this way.
-    if let Some(key) = key_asked(table, &conditions) {
+    if let Some(key) = key_asked(table, query) {
         return Ok(one(Some(key)));
     }
     let work = rows.len() as u64 * conditions.len() as u64;
@@ -126,11 +122,13 @@ fn meeting<'a>(
 }
 
 /// The key of the only row that can meet the conditions, where one of them names it.
-fn key_asked(table: &Table, conditions: &[Condition<'_>]) -> Option<RecordKey> {
+fn key_asked(table: &Table, query: &Query) -> Option<RecordKey> {
     let [key] = &table.key[..] else { return None };
-    let named = conditions.iter().filter(|condition| condition.field == &**key);
-    let value = named.filter_map(Condition::only).next()?;
-    table.key_of(&[(Arc::clone(key), value.clone())].into_iter().collect()).ok()
+    let only = query.filters.iter().filter(|filter| filter.operator == Operator::Is);
+    let only = only.map(|filter| Condition::new(filter, table));
+    let named = only.filter(|condition| condition.field == &**key);
+    let value = named.filter_map(|condition| condition.only().cloned()).next()?;
+    table.key_of(&[(Arc::clone(key), value)].into_iter().collect()).ok()
 }
 
 /// The rows found so far, no more of them than are shown.
@@ -193,7 +191,9 @@ impl<'q, 'a> Selection<'q, 'a> {
 mod tests {
     use super::*;
     use crate::ids::TableName;
+    use crate::limits::RECORD_KEY_BYTES_MAX;
     use crate::module::Relations;
+    use crate::predicate::Filter;
     use crate::testing::{object, schema};
     use crate::value::Value;
 
@@ -330,6 +330,19 @@ mod tests {
         let filters = vec![filter("n", Operator::Like, r#""x""#); 100];
         let asked = ask(QUERY_WORK_MAX / 100 + 1, &Query { filters, ..all() }, &|| false);
         assert!(matches!(asked, Err(BranchReadError::Rejected(Reject::QueryTooLarge { .. }))));
+    }
+
+    #[test]
+    fn only_a_key_that_can_be_looked_up_is_little_work() {
+        let (schema, module) = filled(3_000);
+        let work = |filters| work(&schema, &module, &Query { filters, ..all() });
+        let id = |json: &str| vec![filter("id", Operator::Is, json)];
+        assert_eq!((work(id(r#""7""#)), work(Vec::new())), (1, 3_000));
+        // No record has such a key, and so every row is looked at.
+        let long = format!("\"{}\"", "k".repeat(RECORD_KEY_BYTES_MAX + 1));
+        for scan in [id(&long), id("null"), id("[1]"), vec![filter("n", Operator::Is, "7")]] {
+            assert_eq!(work(scan), 3_001);
+        }
     }
 
     #[test]
