@@ -21,6 +21,7 @@ pub mod fuzz;
 mod level_gate;
 pub mod limits;
 mod liveness;
+mod memory;
 mod message;
 mod offload;
 mod partition;
@@ -39,6 +40,7 @@ mod topics;
 
 pub use background::in_background;
 pub use client::ClusterStore;
+pub use memory::{HeldMemory, Memory, MemoryClass, MemoryClassStatus, MemoryFull, MemoryStatus};
 pub use offload::offload;
 pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{ActorTree, Config, StartError, start};

@@ -77,3 +77,12 @@ pub const QUERY_THREADS: usize = 5;
 pub const QUERIES_AT_ONCE: usize = 256;
 /// How long such a query may take: less than an attempt at another node, which would be repeated.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// The share of a node's memory that each class may hold, in hundredths, in the order of
+/// `MemoryClass::ALL`: requests, answers, sockets, topics, catalogue, branches. Half of it is for
+/// what a node is there to keep; the other half for what is on its way.
+pub const MEMORY_SHARES: [u64; 6] = [15, 12, 13, 2, 8, 50];
+/// When work that was refused for want of memory is worth asking for again: others are served
+/// meanwhile.
+pub const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// The same where only deleting makes room.
+pub const MEMORY_RETRY_AFTER_BRANCHES: Duration = Duration::from_secs(30);

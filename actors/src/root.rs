@@ -17,6 +17,7 @@ use crate::control::machine::CatalogueMachine;
 use crate::control::{self, ControlActor, ControlArguments};
 use crate::follow::{FeedMessage, FeedSupervisor, Follows};
 use crate::liveness::PeerLiveness;
+use crate::memory::Memory;
 use crate::peers::Peers;
 use crate::status::FileBudget;
 use crate::status::report::StatusReporter;
@@ -43,6 +44,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// How this process shares out its open files, if it has seen to that.
     pub files: Option<FileBudget>,
+    /// What this node may hold in memory, and what it holds.
+    pub memory: Memory,
     /// The stored procedures that commands may call. All nodes of a cluster have the same.
     pub procedures: Procedures,
 }
@@ -97,6 +100,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         catalogue_client: catalogue_client.clone(),
         warnings: config.warnings.into(),
         files: config.files,
+        memory: config.memory,
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
         draining: Arc::default(),
     };

@@ -5,6 +5,8 @@ pub(crate) mod report;
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::MemoryStatus;
+
 /// The cluster as one node sees it: `GET /api/cluster/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +22,9 @@ pub struct ClusterStatus {
     /// How the answering node shares out its open files, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<FileBudget>,
+    /// What the answering node holds in memory, by class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryStatus>,
     /// The level the cluster has agreed on: what older builds could not read is written from there
     /// on.
     pub level: u16,

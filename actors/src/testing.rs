@@ -163,6 +163,7 @@ impl Cluster {
             peers: Arc::new(MemoryPeers { node: NodeId(id), wires: self.wires.clone() }),
             warnings: Vec::new(),
             files: None,
+            memory: crate::Memory::unlimited(),
             procedures: model::Procedures::default(),
         });
         let running = running.await.unwrap();

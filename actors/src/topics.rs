@@ -106,6 +106,11 @@ impl Topics {
         });
     }
 
+    /// What the last posts of all topics take, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.table.lock().bytes() as u64
+    }
+
     /// Asks the owner for the last post, once: a subscriber is not kept waiting for an election.
     async fn fetch_last_post(&self, topic: &str) {
         let Some(group) = self.group_of(topic) else { return };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actors::{FrameKey, Frames};
+use actors::{FrameKey, Frames, Memory};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Incarnation, Offset};
@@ -30,6 +30,8 @@ pub(crate) struct AppState {
     pub(crate) counters: Counters,
     pub(crate) origins: OriginPolicy,
     pub(crate) limits: Limits,
+    /// What this node may hold in memory, and what it holds.
+    pub(crate) memory: Memory,
     pub(crate) files: Option<Arc<dyn Files>>,
     /// The description of every route, written when they are made.
     pub(crate) document: OnceLock<Bytes>,
@@ -87,6 +89,7 @@ impl AppState {
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
             limits: config.limits,
+            memory: config.memory,
             files: config.files,
             document: OnceLock::new(),
         }

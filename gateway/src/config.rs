@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use actors::Memory;
+
 use crate::files::Files;
 use crate::limits::Limits;
 use crate::origins::AllowedOrigins;
@@ -19,6 +21,8 @@ pub struct GatewayConfig {
     pub checks_host: bool,
     /// Where clients are told to reach it, `HOST:PORT`, if that is not where it listens.
     pub advertised: Option<String>,
+    /// What the node may hold in memory, and what it holds.
+    pub memory: Memory,
     /// The bounds.
     pub limits: Limits,
     /// Files that clients may have besides the API.
@@ -34,6 +38,7 @@ impl GatewayConfig {
             allowed_origins: AllowedOrigins::default(),
             checks_host: true,
             advertised: None,
+            memory: Memory::unlimited(),
             limits: Limits::default(),
             files: None,
         }

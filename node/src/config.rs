@@ -21,6 +21,9 @@ use gateway::AllowedOrigins;
 use model::NodeId;
 use raft::Timing;
 
+use crate::limits::MEMORY_MIB_MIN;
+use crate::memory::machine_bytes;
+
 /// Names the one thing this node does wrong on purpose; see `model::mutant`.
 #[cfg(feature = "mutants")]
 pub(crate) const MUTANT: &str = "MISHKAH_MUTANT";
@@ -62,6 +65,8 @@ pub struct Config {
     pub checkpoint_log_bytes: u64,
     /// Largest snapshot that clients are sent, in bytes.
     pub snapshot_bytes_max: u64,
+    /// What it may hold in memory, in bytes.
+    pub memory_max: u64,
     /// Which modules and branches this node brings.
     pub catalogue: CatalogueSource,
     /// The directory whose files browsers may have.
@@ -196,6 +201,7 @@ impl Config {
                 .snapshot_max_mib
                 .unwrap_or(SNAPSHOT_MAX_MIB)
                 .saturating_mul(1024 * 1024),
+            memory_max: memory_max(settings.memory_max_mib, machine_bytes())?,
             catalogue: catalogue(settings.sample, settings.original, settings.seeds_only)?,
             static_files: settings.static_files,
             allowed_origins: match settings.allowed_origins {
@@ -335,6 +341,27 @@ fn default_peer_listen(
     }
 }
 
+/// What a node may hold, in bytes: what it is told, else half of what the machine has.
+fn memory_max(mib: Option<u64>, machine: Option<u64>) -> Result<u64, ConfigError> {
+    const MIB: u64 = 1024 * 1024;
+    let least = MEMORY_MIB_MIN * MIB;
+    let Some(mib) = mib else {
+        // Where the system does not say how much there is, nothing can be kept free of it.
+        return Ok(machine.map_or(u64::MAX, |bytes| (bytes / 2).max(least)));
+    };
+    if mib < MEMORY_MIB_MIN {
+        return Err(value("memory_max_mib", format!("at least {MEMORY_MIB_MIN}")));
+    }
+    let bytes = mib.saturating_mul(MIB);
+    match machine {
+        Some(machine) if bytes > machine => {
+            let problem = format!("{mib}: this process can have {} at most", machine / MIB);
+            Err(value("memory_max_mib", problem))
+        }
+        Some(_) | None => Ok(bytes),
+    }
+}
+
 fn timing(
     heartbeat: Option<u64>,
     election_min: Option<u64>,
@@ -379,7 +406,7 @@ impl fmt::Display for Config {
             f,
             "node={} name={:?} cluster={:?} data={:?} listen={} peer_listen={} advertise={:?} \
              peers=[{}] partitions={} heartbeat={heartbeat:?} election={election_min:?}-\
-             {election_max:?} checkpoint_log_bytes={} snapshot_bytes_max={} catalogue={:?} \
+             {election_max:?} checkpoint_log_bytes={} snapshot_bytes_max={} memory_max={} catalogue={:?} \
              static={:?} allowed_origins=[{}] open={} log={:?} log_level={:?}",
             self.node,
             self.name,
@@ -392,6 +419,7 @@ impl fmt::Display for Config {
             self.partitions,
             self.checkpoint_log_bytes,
             self.snapshot_bytes_max,
+            self.memory_max,
             self.catalogue,
             self.static_files,
             self.allowed_origins,

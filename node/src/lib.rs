@@ -16,6 +16,7 @@ pub mod data_dir;
 pub mod file_limit;
 mod files;
 pub mod limits;
+pub mod memory;
 mod node;
 pub mod peer;
 pub mod sample;

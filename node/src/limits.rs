@@ -97,6 +97,11 @@ pub const ORIGINAL_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub const BOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the metrics' recorder tidies up.
 pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked at what the process holds in memory.
+pub const MEMORY_EVERY: Duration = Duration::from_secs(1);
+/// Least memory a node is started with, in MiB: the largest bodies that are taken fit into their
+/// share of it.
+pub const MEMORY_MIB_MIN: u64 = 128;
 /// How long the gateway may take to say goodbye to its clients when the node stops.
 pub const GATEWAY_STOP_MAX: Duration = Duration::from_secs(20);
 /// How much of a file for browsers is read at once, in bytes: what a slow client holds of it.

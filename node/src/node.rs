@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::status::FileBudget;
-use actors::{ActorTree, Store};
+use actors::{ActorTree, Memory, Store};
 use gateway::{Files, Gateway, GatewayConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::NodeRecord;
@@ -30,6 +30,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::file_limit::{self, TooFewFiles};
 use crate::files::StaticFiles;
 use crate::limits::{BOOK_EVERY, GATEWAY_STOP_MAX, LISTEN_BACKLOG, METRICS_UPKEEP_EVERY};
+use crate::memory;
 use crate::peer::{AddressBook, PeerAddress, PeerConfig, PeerLink, PlainTcp};
 use crate::telemetry;
 
@@ -184,8 +185,10 @@ impl Node {
             transport: Arc::new(PlainTcp),
         })
         .map_err(NodeStartError::Link)?;
+        let memory = Memory::new(config.memory_max);
         let core = CoreBuilder {
             config: &config,
+            memory: memory.clone(),
             http: http_address,
             data: &data,
             link: &link,
@@ -207,9 +210,11 @@ impl Node {
             configured,
             book,
         )));
+        let memory_watch = memory::watch(memory.clone(), actors.store());
+        tokio::spawn(background_tasks.clone().run_until_cancelled_owned(memory_watch));
         let upkeep = run_metrics_upkeep(metrics.clone());
         tokio::spawn(background_tasks.clone().run_until_cancelled_owned(upkeep));
-        let gateway_task = gateway_config(&config, http_address, files, files_budget);
+        let gateway_task = gateway_config(&config, http_address, files, files_budget, memory);
         let gateway = Gateway::new(gateway_task, store, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
@@ -299,8 +304,10 @@ fn gateway_config(
     http: SocketAddr,
     files: Option<Arc<dyn Files>>,
     budget: FileBudget,
+    memory: Memory,
 ) -> GatewayConfig {
     let mut gateway = GatewayConfig {
+        memory,
         open_to_all: config.open_addresses().next().is_some(),
         allowed_origins: config.allowed_origins.clone(),
         checks_host: http.ip().is_loopback(),
@@ -345,6 +352,7 @@ impl Drop for ClientThreads {
 /// What is needed to start the replicas and the actors, which speak over the link.
 struct CoreBuilder<'a> {
     config: &'a Config,
+    memory: Memory,
     http: SocketAddr,
     data: &'a DataDir,
     link: &'a PeerLink,
@@ -375,6 +383,7 @@ impl CoreBuilder<'_> {
             peers: Arc::new(self.link.clone()),
             warnings: config.warnings(),
             files: Some(self.files),
+            memory: self.memory.clone(),
             procedures: compat::procedures(),
         })
         .await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::process::{peak_kib, resident_kib};
 use tests::process_cluster::ProcessCluster;
 use tests::status::Status;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::attacks::{Answers, Attack};
 use crate::polite::Latencies;
@@ -18,7 +18,11 @@ const RATIO_MAX: f64 = 3.0;
 /// A quiet p99 below this counts as this: with less, a ratio is of the machine's own noise.
 const QUIET_MIN: Duration = Duration::from_millis(10);
 /// How long memory has to come back.
-const REST: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many times what it was before counts as come back.
+const BACK_MAX: f64 = 1.3;
 
 /// What is looked at before an attack and after it.
 pub(crate) struct Watch {
@@ -33,8 +37,11 @@ pub(crate) struct Report {
     pub(crate) attack: &'static str,
     quiet: Latencies,
     attacked: Latencies,
-    /// MiB that the node whose memory grew most held before, at most, and some seconds after.
+    /// MiB that the node whose memory grew most held before, at most, and once it had come back,
+    /// or a minute after.
     memory: (u64, u64, u64),
+    /// How long that took; `None` where a minute was not enough.
+    back_after: Option<Duration>,
     memory_max: u64,
     leader_changes: u64,
     answers: Answers,
@@ -54,9 +61,8 @@ impl Watch {
         attacked: Latencies,
         answers: Answers,
     ) -> Result<Report> {
-        sleep(REST).await;
+        let (after, back_after) = self.rest(cluster).await?;
         let peaks = mebibytes(cluster, peak_kib)?;
-        let after = mebibytes(cluster, resident_kib)?;
         let grown = self.memory.into_iter().zip(peaks).zip(after);
         let memory = grown.map(|((before, peak), after)| (before, peak, after));
         let memory = memory.max_by_key(|(before, peak, _)| peak.saturating_sub(*before));
@@ -65,10 +71,31 @@ impl Watch {
             quiet,
             attacked,
             memory: memory.unwrap_or_default(),
+            back_after,
             memory_max: attack.memory_max_mib,
             leader_changes: terms(cluster).await?.saturating_sub(self.terms),
             answers,
         })
+    }
+}
+
+impl Watch {
+    /// Waits until all nodes hold about as much as before, a minute at most: what they hold then,
+    /// and how long it took.
+    async fn rest(&self, cluster: &ProcessCluster) -> Result<(Vec<u64>, Option<Duration>)> {
+        let ended = Instant::now();
+        loop {
+            let now = mebibytes(cluster, resident_kib)?;
+            let is_back =
+                |(before, now): (&u64, &u64)| *now as f64 <= (*before).max(1) as f64 * BACK_MAX;
+            if self.memory.iter().zip(&now).all(is_back) {
+                return Ok((now, Some(ended.elapsed())));
+            }
+            if ended.elapsed() >= REST {
+                return Ok((now, None));
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -85,7 +112,7 @@ async fn terms(cluster: &ProcessCluster) -> Result<u64> {
 impl Report {
     /// The head of the table.
     pub(crate) const HEADER: &str = "attack             polite p99: quiet → attacked   failed   \
-                                     MiB: before → most → after   elections   answers";
+                                     MiB: before → most → after (s)   elections   answers";
 
     fn ratio(&self) -> f64 {
         let quiet = self.quiet.quantile(0.99).max(QUIET_MIN);
@@ -98,6 +125,7 @@ impl Report {
         self.ratio() <= RATIO_MAX
             && self.attacked.failed == 0
             && peak.saturating_sub(before) <= self.memory_max
+            && self.back_after.is_some()
             && self.leader_changes == 0
     }
 
@@ -116,6 +144,7 @@ impl Report {
                 "failed": self.attacked.failed,
             },
             "memoryMiB": { "before": before, "peak": peak, "after": after, "allowed": self.memory_max },
+            "memoryBackAfterSeconds": self.back_after.map(|it| it.as_secs()),
             "elections": self.leader_changes,
             "answers": self.answers.0,
         })
@@ -128,13 +157,14 @@ impl fmt::Display for Report {
         let millis = |seen: &Latencies| seen.quantile(0.99).as_secs_f64() * 1e3;
         write!(
             f,
-            "{:<16} {:>7.1} ms → {:>8.1} ms ({:>4.1} ×) {:>5}/{:<5} {before:>6} → {peak:>5} → {after:>5} {:>9}   ",
+            "{:<16} {:>7.1} ms → {:>8.1} ms ({:>4.1} ×) {:>5}/{:<5} {before:>6} → {peak:>5} → {after:>5} ({}) {:>9}   ",
             self.attack,
             millis(&self.quiet),
             millis(&self.attacked),
             self.ratio(),
             self.attacked.failed,
             self.attacked.count() + self.attacked.failed,
+            self.back_after.map_or_else(|| "never".to_owned(), |it| it.as_secs().to_string()),
             self.leader_changes,
         )?;
         let answers: Vec<String> =

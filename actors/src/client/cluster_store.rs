@@ -18,6 +18,7 @@ use crate::client::{CatalogueClient, LeaderClient, LocalPartitions, Reads, Write
 use crate::follow::{FeedServer, Feeds, Follows, UpstreamContext};
 use crate::level_gate::LevelGate;
 use crate::liveness::PeerLiveness;
+use crate::memory::MemoryClass;
 use crate::message::{PeerCast, encode};
 use crate::partition;
 use crate::peers::Peers;
@@ -128,6 +129,12 @@ impl Store for ClusterStore {
 }
 
 impl ClusterStore {
+    /// States what the branches, topics and the catalogue of this node hold in memory.
+    pub fn state_memory(&self) {
+        let memory = &self.0.reporter.memory;
+        memory.state(MemoryClass::Topics, self.0.topics.bytes());
+    }
+
     /// Puts the parts together.
     pub(crate) fn new(
         leaders: LeaderClient,

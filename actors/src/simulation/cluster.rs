@@ -135,6 +135,7 @@ impl SimulatedCluster {
             peers,
             warnings: Vec::new(),
             files: None,
+            memory: crate::Memory::unlimited(),
             procedures: model::Procedures::default(),
         });
         let running = match running.await {

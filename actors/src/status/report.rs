@@ -14,6 +14,7 @@ use crate::client::{CatalogueClient, LeaderClient, LocalPartition, LocalPartitio
 use crate::control::machine::AppliedCatalogue;
 use crate::limits::BRANCH_WARNINGS_MAX;
 use crate::liveness::PeerLiveness;
+use crate::memory::Memory;
 use crate::message::{NodeReport, PeerReply, PeerRequest, decode, encode};
 use crate::peers::Peers;
 use crate::status::{
@@ -38,6 +39,7 @@ pub(crate) struct StatusReporter {
     /// What an operator should know about how this node was started.
     pub(crate) warnings: Arc<[String]>,
     pub(crate) files: Option<FileBudget>,
+    pub(crate) memory: Memory,
     /// The ids of the changes this node brings: it can serve once it has them all itself.
     pub(crate) brought: Arc<[String]>,
     pub(crate) draining: Arc<AtomicBool>,
@@ -48,6 +50,7 @@ impl StatusReporter {
     pub(crate) fn node_report(&self) -> NodeReport {
         let catalogue = self.catalogue.borrow().clone();
         let mut report = NodeReport { warnings: self.warnings.to_vec(), ..NodeReport::default() };
+        report.warnings.extend(self.memory.warnings());
         for (id, local) in self.partitions.all() {
             if let Some(fatal) = local.group.status().stopped {
                 report.warnings.push(format!("partition {id} stopped on this node: {fatal}"));
@@ -107,6 +110,7 @@ impl StatusReporter {
             level: catalogue.level,
             warnings,
             files: self.files,
+            memory: Some(self.memory.status()),
             nodes,
             partitions: led.into_values().collect(),
             branches: branches.into_values().collect(),

@@ -59,6 +59,11 @@ impl TopicTable {
         self.evict();
     }
 
+    /// What all last posts take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The last post of a topic.
     pub(super) fn last(&self, topic: &str) -> Option<(PostVersion, Arc<Post>)> {
         let (version, post, _) = self.topics.get(topic)?.last.as_ref()?;

@@ -26,7 +26,7 @@ pub(crate) fn routes() -> Routes {
                 .calls(&[StoreCall::Status]).answers(
                 200,
                 "{clusterId: text, answeredBy: int, placementEpoch: int, warnings: [text], level: int, \
-                 files?: {fileLimit: int, reserved: int, connectionsMax: int}, \
+                 files?: {fileLimit: int, reserved: int, connectionsMax: int}, memory?: object, \
                  nodes: [object], partitions: [object], branches: [object], *: any}",
             ),
         )

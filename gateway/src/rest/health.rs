@@ -1,6 +1,6 @@
 //! Health: whether this node lives, whether it serves, and what it counts.
 
-use actors::NotReady;
+use actors::{MemoryStatus, NotReady};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,7 +25,7 @@ pub(crate) fn routes() -> Routes {
             readyz,
             op("Whether this node serves")
                 .query("verbose", "flag", "Say what it holds too")
-                .answers(200, "{status: 'ready', serverId?: text, sockets?: int, modules?: int}")
+                .answers(200, "{status: 'ready', serverId?: text, sockets?: int, modules?: int, memory?: object}")
                 .refuses(&[Problem::NotReady]),
         )
         .path("/metrics")
@@ -56,6 +56,8 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
         sockets: Option<usize>,
         #[serde(skip_serializing_if = "Option::is_none")]
         modules: Option<usize>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory: Option<MemoryStatus>,
     }
     let missing = if app.draining.is_cancelled() {
         Err(NotReady::new("draining", "this node is draining"))
@@ -76,6 +78,7 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
             server_id: verbose.then_some(&*app.server_id),
             sockets: verbose.then(|| app.sockets.len()),
             modules: verbose.then(|| app.node().catalogue().modules.len()),
+            memory: verbose.then(|| app.memory.status()),
         },
     )
 }

@@ -550,6 +550,7 @@ impl Store for Fake {
             level: 1,
             warnings: Vec::new(),
             files: None,
+            memory: None,
             nodes: Vec::new(),
             partitions: Vec::new(),
             branches: branches.collect(),

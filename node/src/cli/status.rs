@@ -52,6 +52,18 @@ fn render(status: &ClusterStatus) -> String {
             files.file_limit, files.reserved, files.connections_max
         ));
     }
+    if let Some(memory) = &status.memory {
+        let mib = |bytes: u64| bytes / 1024 / 1024;
+        let classes = memory.classes.iter();
+        let classes =
+            classes.map(|it| format!("{} {} of {}", it.class, mib(it.held), mib(it.share)));
+        text.push_str(&format!(
+            "memory {} of {} MiB: {}\n",
+            mib(memory.resident),
+            mib(memory.limit),
+            classes.collect::<Vec<_>>().join(", ")
+        ));
+    }
     text.push_str(&format!("\n{}\n", nodes(status)));
     text.push_str(&format!("\n{}\n", partitions(status)));
     text.push_str(&format!("\n{}", branches(status)));
@@ -149,6 +161,7 @@ mod tests {
             level: 1,
             warnings: vec!["no leader for 1 partition".into()],
             files: None,
+            memory: None,
             nodes: vec![NodeStatus {
                 id: 1,
                 name: "node-1".into(),

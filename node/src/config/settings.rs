@@ -79,6 +79,10 @@ pub struct Settings {
     /// Largest snapshot clients are sent, over sockets and REST [default: 512]
     #[arg(long, env = "MISHKAH_SNAPSHOT_MAX_MIB", value_name = "MIB")]
     pub snapshot_max_mib: Option<u64>,
+    /// Memory this node may hold, shared out by class; the classes are in `status` [default: half
+    /// of the machine's, or of its control group's]
+    #[arg(long, env = "MISHKAH_MEMORY_MAX_MIB", value_name = "MIB")]
+    pub memory_max_mib: Option<u64>,
     /// Bring the sample data: two branches, a menu, tables, orders
     #[arg(long, env = "MISHKAH_SAMPLE", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL",
@@ -167,6 +171,7 @@ impl Settings {
             election_max_ms: self.election_max_ms.or(under.election_max_ms),
             checkpoint_log_mib: self.checkpoint_log_mib.or(under.checkpoint_log_mib),
             snapshot_max_mib: self.snapshot_max_mib.or(under.snapshot_max_mib),
+            memory_max_mib: self.memory_max_mib.or(under.memory_max_mib),
             sample: self.sample.or(under.sample),
             original: self.original.or(under.original),
             seeds_only: self.seeds_only.or(under.seeds_only),

@@ -25,7 +25,7 @@ fn every_setting_can_be_told_in_a_file() {
         "node = 2\nname = 'kitchen'\ncluster = 'shop'\ndata = '/d'\nlisten = '127.0.0.1:80'\n\
          peer_listen = '127.0.0.1:81'\nadvertise = 'shop.example:80'\n\
          peers = ['1=a:1', '2=b:2', '3=c:3']\npartitions = 64\nheartbeat_ms = 50\n\
-         election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsnapshot_max_mib = 64\nsample = false\n\
+         election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsnapshot_max_mib = 64\nmemory_max_mib = 200\nsample = false\n\
          original = '/o'\nseeds_only = true\nstatic = '/s'\n\
          allowed_origins = ['https://shop.example', 'loopback']\nopen = false\nlog = 'json'\nlog_level = 'debug'",
     )
@@ -34,6 +34,7 @@ fn every_setting_can_be_told_in_a_file() {
     assert_eq!(config.static_files, Some("/s".into()));
     assert_eq!(config.allowed_origins.to_string(), "loopback, https://shop.example");
     assert_eq!(config.snapshot_bytes_max, 64 * 1024 * 1024);
+    assert_eq!(config.memory_max, 200 * 1024 * 1024);
     assert_eq!(config.log, LogFormat::Json);
     assert_eq!(config.http_address(config.listen), "shop.example:80");
     assert_eq!(config.catalogue, CatalogueSource::Original { dir: "/o".into(), seeds_only: true });
@@ -84,6 +85,8 @@ fn what_cannot_be_is_refused_by_name() {
         ("peers = ['2=a:1']", "it is not among them"),
         ("peers = ['1=shop.example:1']", "such as 0.0.0.0:1"),
         ("heartbeat_ms = 200", "election"),
+        ("memory_max_mib = 1", "at least 128"),
+        ("memory_max_mib = 99999999999", "this process can have"),
         ("sample = true\noriginal = 'd'", "not both"),
         ("seeds_only = true", "belongs to --original"),
         ("allowed_origins = ['shop.example']", "is not an origin"),
@@ -95,6 +98,15 @@ fn what_cannot_be_is_refused_by_name() {
         let error = file(text).unwrap_err();
         assert!(error.contains(part), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_node_told_nothing_takes_half_of_the_memory_there_is() {
+    const GIB: u64 = 1024 * 1024 * 1024;
+    assert_eq!(memory_max(None, Some(8 * GIB)), Ok(4 * GIB));
+    assert_eq!(memory_max(None, Some(1)), Ok(MEMORY_MIB_MIN * 1024 * 1024));
+    assert_eq!(memory_max(Some(512), Some(8 * GIB)), Ok(GIB / 2));
+    assert_eq!(memory_max(None, None), Ok(u64::MAX));
 }
 
 #[test]

@@ -21,7 +21,7 @@ const CRATES: [(&str, &[&str]); 9] = [
 const FUZZERS: &str = "tests/fuzz/";
 
 /// Each library that has a home, and the places that may name it.
-const LIBRARIES: [(&str, &[&str]); 29] = [
+const LIBRARIES: [(&str, &[&str]); 31] = [
     ("openraft", &["raft/"]),
     ("sled", &["raft/src/disk/"]),
     ("crc32fast", &["raft/"]),
@@ -42,6 +42,8 @@ const LIBRARIES: [(&str, &[&str]); 29] = [
     ("indicatif", &["node/", "chaos/"]),
     ("tracing_subscriber", &["node/"]),
     ("getrandom", &["node/"]),
+    ("tikv_jemallocator", &["node/src/main.rs"]),
+    ("tikv_jemalloc_ctl", &["node/src/memory.rs"]),
     ("reqwest", &["node/", "tests/", "chaos/"]),
     ("tokio_tungstenite", &["gateway/", "node/", "tests/", "chaos/"]),
     ("anyhow", &["node/", "tests/", "chaos/"]),
