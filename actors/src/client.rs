@@ -39,6 +39,7 @@ pub(crate) fn route_error(refusal: Refusal) -> RouteError {
         Refusal::Unavailable { reason, retry_after } => {
             RouteError::Unavailable { reason, retry_after }
         }
+        Refusal::MemoryFull(full) => RouteError::MemoryFull(full),
         Refusal::NotLeader { .. } => route_error(leader_unknown()),
     }
 }
@@ -47,9 +48,10 @@ pub(crate) fn route_error(refusal: Refusal) -> RouteError {
 pub(crate) fn read_error(refusal: Refusal) -> RouteError {
     match refusal {
         Refusal::Indeterminate => route_error(leader_unknown()),
-        Refusal::Busy { .. } | Refusal::NotLeader { .. } | Refusal::Unavailable { .. } => {
-            route_error(refusal)
-        }
+        Refusal::Busy { .. }
+        | Refusal::NotLeader { .. }
+        | Refusal::Unavailable { .. }
+        | Refusal::MemoryFull(_) => route_error(refusal),
     }
 }
 

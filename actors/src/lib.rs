@@ -30,6 +30,7 @@ mod read_pool;
 mod root;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+mod snapshots;
 pub mod status;
 mod store;
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl fmt::Display for MemoryClass {
 }
 
 /// A class holds as much as it may; nothing was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error(
     "this node holds {} MiB for {class}, and their share of its memory is {} MiB{}",
     .held / MIB,

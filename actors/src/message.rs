@@ -12,6 +12,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::memory::MemoryFull;
 use crate::status::{BranchStatus, PartitionStatus};
 use crate::store::Post;
 
@@ -97,6 +98,8 @@ pub(crate) enum Refusal {
     Unavailable { reason: String, retry_after: Duration },
     /// It may or may not have happened.
     Indeterminate,
+    /// It holds as much in memory as it may; nothing was done.
+    MemoryFull(MemoryFull),
 }
 
 /// What is busy.

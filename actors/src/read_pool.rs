@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::background::{self, in_background};
 use crate::limits::{QUERIES_AT_ONCE, QUERY_THREADS, READ_INLINE_WORK, READ_TIMEOUT};
 use crate::message::{BusyScope, Refusal};
+use crate::snapshots::Snapshots;
 
 /// The pool of one node. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub(crate) struct ReadPool {
     places: Arc<Semaphore>,
     /// One permit for each that runs.
     turns: Arc<Semaphore>,
+    snapshots: Snapshots,
 }
 
 impl ReadPool {
@@ -42,6 +44,7 @@ impl ReadPool {
         Self {
             places: Arc::new(Semaphore::new(QUERIES_AT_ONCE)),
             turns: Arc::new(Semaphore::new(QUERY_THREADS)),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -51,7 +54,7 @@ impl ReadPool {
     /// `Busy` where the pool is full.
     pub(crate) async fn read(
         &self,
-        branch: Branch,
+        branch: Arc<Branch>,
         read: &Read,
     ) -> Result<Result<Answer, Reject>, Refusal> {
         if branch.read_work(read) <= READ_INLINE_WORK {
@@ -61,8 +64,16 @@ impl ReadPool {
         if matches!(read, Read::Query(_)) {
             return self.query(READ_TIMEOUT, move |wanted| branch.read_while(&read, wanted)).await;
         }
+        let snapshots = self.snapshots.clone();
+        let work = move || {
+            if matches!(read, Read::Snapshot) {
+                snapshots.read(&branch)
+            } else {
+                branch.read(&read)
+            }
+        };
         // The read panicked; its thread lives on.
-        Ok(in_background(move || branch.read(&read)).await.unwrap_or(Err(Reject::Defect)))
+        Ok(in_background(work).await.unwrap_or(Err(Reject::Defect)))
     }
 
     /// Does the work of a query, when its turn comes.

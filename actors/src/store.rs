@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
+use crate::memory::MemoryFull;
 use crate::status::{ClusterStatus, LocalReplicas};
 
 /// Every branch of the cluster, wherever it lives.
@@ -129,6 +130,9 @@ pub enum RouteError {
         /// When a retry makes sense.
         retry_after: Duration,
     },
+    /// The node that would do it holds as much in memory as it may; nothing was done.
+    #[error(transparent)]
+    MemoryFull(#[from] MemoryFull),
     /// It may or may not have happened: retry with the same id.
     #[error("the outcome is not known yet; retry with the same id")]
     Indeterminate,
@@ -139,7 +143,10 @@ impl RouteError {
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::UnknownModule(_) | Self::UnknownBranch(_) | Self::Rejected(_) => false,
-            Self::Busy { .. } | Self::Unavailable { .. } | Self::Indeterminate => true,
+            Self::Busy { .. }
+            | Self::Unavailable { .. }
+            | Self::MemoryFull(_)
+            | Self::Indeterminate => true,
         }
     }
 }

@@ -105,6 +105,19 @@ pub async fn tables(nodes: &[NodeAddress]) -> Result<Vec<TableReading>> {
     Ok(tables)
 }
 
+/// The terms of all partitions added up, as the first node that answers knows them; each election
+/// raises it. `None` where no node answers.
+pub async fn terms(nodes: &[NodeAddress]) -> Option<u64> {
+    let client = slow_http_client().ok()?;
+    for (_, http) in nodes {
+        if let Ok(status) = get(&client, http, "/api/cluster/status").await {
+            let partitions = status["partitions"].as_array()?;
+            return Some(partitions.iter().filter_map(|it| it["term"].as_u64()).sum());
+        }
+    }
+    None
+}
+
 fn last_sequence(events: &[Value]) -> Value {
     events.last().map_or(Value::Null, |last| last["sequence"].clone())
 }

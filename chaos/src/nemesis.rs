@@ -6,6 +6,7 @@
 //! is given back: a flipped bit, and the directory of a node whose disk was empty.
 
 mod bit_flip;
+mod hostile;
 mod injection;
 
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The word in the log of a node that found its files corrupt.
 const CORRUPTION_MESSAGE: &str = "damaged";
+
+/// The fault whose elections are counted: clients must cause none.
+pub const HOSTILE_CLIENT: &str = "hostile-client";
 
 /// How long a node with a flipped bit may take to become ready or to find the corruption.
 const CORRUPTION_TIMEOUT: Duration = Duration::from_secs(12);
@@ -83,7 +87,7 @@ const fn combinable(
 }
 
 /// All kinds of faults, in the order of `mishkah-chaos kinds`.
-pub const FAULT_KINDS: [FaultKind; 32] = {
+pub const FAULT_KINDS: [FaultKind; 33] = {
     use Requirement::{Namespaces as Own, Nothing as Any};
     [
         exit_allowed("kill-follower", Any, (500, 4000), "kill -9 a node that does not lead"),
@@ -125,6 +129,12 @@ pub const FAULT_KINDS: [FaultKind; 32] = {
         combinable("clock-ahead", Any, (2000, 6000), "a node's wall clock is an hour ahead"),
         combinable("clock-behind", Any, (2000, 6000), "a node's wall clock is an hour behind"),
         combinable("starve", Any, (3000, 8000), "a node gets a fifth of the processor"),
+        combinable(
+            HOSTILE_CLIENT,
+            Any,
+            (3000, 10_000),
+            "a client holds connections, or sends a node too much",
+        ),
         exit_allowed("disk-full", Own, (1000, 5000), "a node's disk is full"),
         exit_allowed("disks-full", Own, (1000, 5000), "the disks of all nodes are full"),
         exit_allowed(

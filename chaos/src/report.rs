@@ -142,6 +142,15 @@ impl Report {
             "{per_second:.0} writes a second; {per_write:.0} µs of processor time of all nodes for \
              each, reads and subscriptions included"
         );
+        let hostile = figures.hostile;
+        if hostile.windows > 0 {
+            let _ = writeln!(
+                text,
+                "{} times a hostile client was the only fault; elections meanwhile, among them \
+                 leaderships that return after an earlier fault: {}",
+                hostile.windows, hostile.elections
+            );
+        }
         let disk: Vec<String> =
             figures.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
         let _ = writeln!(text, "on the disks of all nodes at the end: {}", disk.join(", "));

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::{ClusterConfig, TestCluster};
 use crate::collect;
 use crate::failure::{FailureKind, RunFailure};
-use crate::nemesis::{self, FaultKind, FaultTarget, InjectedFault};
+use crate::nemesis::{self, FaultKind, FaultTarget, HOSTILE_CLIENT, InjectedFault};
 use crate::probe::DiskProbe;
 use crate::rng::Rng;
 use crate::workload::{self, OperationCounts, Recording, RunningWorkload, WorkloadConfig};
@@ -93,8 +93,19 @@ pub struct Figures {
     pub seconds: u64,
     /// Processor time of all nodes, in milliseconds.
     pub cpu_ms: u64,
+    /// How often a hostile client was the only fault, and elections meanwhile: it must cause none.
+    pub hostile: HostileFigures,
     /// Disk space of all nodes at the end, in MiB, by subdirectory.
     pub disk_mib: BTreeMap<&'static str, u64>,
+}
+
+/// What was seen while a hostile client was the only fault.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct HostileFigures {
+    /// How often that was.
+    pub windows: u64,
+    /// Elections in all partitions meanwhile.
+    pub elections: u64,
 }
 
 /// The state of a run in progress.
@@ -144,14 +155,16 @@ pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Res
         faults: Vec::new(),
         not_injected: BTreeMap::new(),
         failures: Vec::new(),
+        hostile: HostileFigures::default(),
         on_progress,
     };
     run.run_faults().await;
-    let ChaosRun { nodes, faults, not_injected, mut failures, .. } = run;
+    let ChaosRun { nodes, faults, not_injected, mut failures, hostile, .. } = run;
     let figures = Figures {
         counts: running.counts(),
         seconds: started.elapsed().as_secs(),
         cpu_ms: cluster.cpu_ms() - cpu_before,
+        hostile,
         disk_mib: cluster.disk_mib(),
     };
     // The nodes run until the clients have stopped: a subscriber must receive the end of the log.
@@ -186,6 +199,7 @@ struct ChaosRun<'a> {
     faults: Vec<Fault>,
     not_injected: BTreeMap<String, Vec<String>>,
     failures: Vec<RunFailure>,
+    hostile: HostileFigures,
     on_progress: &'a dyn Fn(&Progress<'_>),
 }
 
@@ -251,6 +265,12 @@ impl ChaosRun<'_> {
         // change the faults after it.
         let duration_ms = self.rng.between(kind.duration_ms.0, kind.duration_ms.1);
         let (mut injected, mut is_incomplete) = (Vec::new(), false);
+        // With another fault it would not be known whose elections they are.
+        let terms_before = if kinds.iter().all(|kind| kind.name == HOSTILE_CLIENT) {
+            collect::terms(&self.nodes).await
+        } else {
+            None
+        };
         for kind in kinds {
             let target = self.choose_target().await;
             let from = self.running.now();
@@ -268,6 +288,9 @@ impl ChaosRun<'_> {
         }
         if !injected.is_empty() {
             self.wait(Duration::from_millis(duration_ms), kind.name).await;
+        }
+        if let Some(before) = terms_before {
+            self.count_elections(before).await;
         }
         let until = self.running.now();
         for (from, injected_at, injected) in &injected {
@@ -299,6 +322,13 @@ impl ChaosRun<'_> {
         self.require_writes_to_resume(kind.name).await;
         let pause = self.rng.between(500, 3000);
         self.wait(Duration::from_millis(pause), "calm").await;
+    }
+
+    /// Counts the elections since a hostile client, the only fault, began.
+    async fn count_elections(&mut self, terms_before: u64) {
+        let Some(terms) = collect::terms(&self.nodes).await else { return };
+        self.hostile.windows += 1;
+        self.hostile.elections += terms.saturating_sub(terms_before);
     }
 
     /// Chooses a branch and asks for its leader, which may change before the fault is injected.

@@ -5,10 +5,10 @@
 use anyhow::{Result, bail, ensure};
 
 use crate::environment::Environment;
-use crate::nemesis::{FAULT_KINDS, FaultKind, Requirement, fault_kind};
+use crate::nemesis::{FAULT_KINDS, FaultKind, HOSTILE_CLIENT, Requirement, fault_kind};
 
 /// The scenarios: name, and what they contain.
-pub const SCENARIOS: [(&str, &str); 7] = [
+pub const SCENARIOS: [(&str, &str); 8] = [
     ("all", "every fault this machine allows"),
     ("kills", "killed nodes, one and many"),
     ("leaders", "leaders killed, paused, isolated and restarted"),
@@ -16,6 +16,7 @@ pub const SCENARIOS: [(&str, &str); 7] = [
     ("disks", "disks that fail, corrupt data, fill up and are slow"),
     ("power", "power cuts of one node and of all"),
     ("machines", "clocks, memory, processor"),
+    ("clients", "clients that hold connections or send too much"),
 ];
 
 /// The kinds of faults of a scenario, or of a list of names separated by commas, without those that
@@ -51,6 +52,7 @@ pub fn kinds(name: &str, environment: Environment) -> Result<Vec<&'static FaultK
             "empty-disk",
         ],
         "power" => vec!["power-one", "power-all"],
+        "clients" => vec![HOSTILE_CLIENT],
         "machines" => vec!["clock-ahead", "clock-behind", "starve", "memory-kill"],
         names => names.split(',').map(str::trim).collect(),
     };

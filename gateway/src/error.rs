@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use actors::{ChangeError, RouteError};
+use actors::{ChangeError, MemoryFull, RouteError};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use model::{BadJson, BadName, CatalogueError, Object, Reject, Value};
@@ -111,6 +111,7 @@ problems! {
     HeadersTooLarge 431 "headers-too-large" "The headers are too large";
     Defect 500 "defect" "A defect of the store; nothing was changed by this request";
     NotReady 503 "not-ready" "This node does not serve now";
+    MemoryFull 503 "memory-full" "This node holds as much memory of this kind as it may; nothing was done";
     Unavailable 503 "unavailable" "Nobody can take it now; nothing was done";
     ReadTimeout 503 "read-timeout" "The read took too long and was ended";
     TooManySockets 503 "too-many-sockets" "This node holds as many sockets as it may";
@@ -290,10 +291,23 @@ impl From<RouteError> for ApiError {
             RouteError::Unavailable { retry_after, .. } => {
                 Self::new(Problem::Unavailable, message).retry(retry_after)
             }
+            RouteError::MemoryFull(full) => full.into(),
             RouteError::Indeterminate => {
                 Self::new(Problem::OutcomeUnknown, message).details([("outcome", "unknown".into())])
             }
         }
+    }
+}
+
+impl From<MemoryFull> for ApiError {
+    fn from(full: MemoryFull) -> Self {
+        let after = full.retry_after();
+        Self::new(Problem::MemoryFull, full.to_string()).retry(after).details([
+            ("class", full.class.name().into()),
+            ("held", full.held.into()),
+            ("share", full.share.into()),
+            ("retryAfterMs", u64::try_from(after.as_millis()).unwrap_or(u64::MAX).into()),
+        ])
     }
 }
 

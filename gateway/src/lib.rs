@@ -26,6 +26,7 @@ mod files;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gateway;
+mod held;
 mod intake;
 mod known_members;
 pub mod limits;

@@ -60,6 +60,18 @@ pub const FLAG_META_BYTES_MAX: usize = 4 * 1024;
 /// Modules reset at once by one request for a whole branch.
 pub const RESETS_AT_ONCE: usize = 4;
 
+/// How many times its bytes a body counts for in memory: as it came, as values, as a command, and
+/// encoded for the log.
+pub const REQUEST_COST: u64 = 4;
+/// Answers below this size are not counted in memory: the system takes them at once.
+pub const ANSWER_COUNTED_FROM: u64 = 4 * 1024;
+/// What an answer in pieces counts for besides the pieces it has given away: the next one, and a
+/// row.
+pub const STREAMED_ANSWER_BYTES: u64 = 2 * PIECE_BYTES as u64;
+/// What a socket counts for in memory by itself: its task, its session, the buffers of its
+/// connection and of its library.
+pub const SOCKET_BYTES: u64 = 24 * 1024;
+
 /// Largest body that is read as JSON on a thread that serves everybody: a millisecond.
 pub const READ_INLINE_BYTES: usize = 64 * 1024;
 /// Rows from which a snapshot is rendered away from the threads that serve everybody: below it,

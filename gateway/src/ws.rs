@@ -21,6 +21,7 @@ pub use calls::frame_calls;
 
 use std::sync::Arc;
 
+use actors::MemoryClass;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request};
@@ -37,7 +38,7 @@ use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
 use crate::intake::Intake;
 use crate::limits::{
-    LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES,
+    LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SOCKET_BYTES, WRITE_BUFFER_BYTES,
     WRITE_BUFFER_BYTES_MAX,
 };
 
@@ -73,6 +74,10 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
         let message = format!("this node holds {} sockets, its limit", app.limits.sockets_max);
         return ApiError::new(Problem::TooManySockets, message).into_response();
     };
+    let held = match app.memory.try_hold(MemoryClass::Sockets, SOCKET_BYTES) {
+        Ok(held) => held,
+        Err(full) => return ApiError::from(full).into_response(),
+    };
     // Where nobody counts what comes, nothing large may.
     let metered = parts.extensions.remove::<ConnectInfo<Intake>>();
     let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| LARGE_BODY_BYTES_MAX);
@@ -91,7 +96,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
                 intake.begin();
-                Box::pin(socket::run(app, principal, socket, intake)).await;
+                Box::pin(socket::run(app, principal, socket, intake, held)).await;
             }
             Err(error) => tracing::debug!(%error, "a connection ended before it was a WebSocket"),
         }

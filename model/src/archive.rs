@@ -8,7 +8,9 @@ use std::sync::Arc;
 use imbl::Vector;
 
 use crate::codec;
-use crate::limits::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, ARCHIVE_RECORDS_MAX};
+use crate::limits::{
+    ALLOCATION_BYTES, ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, ARCHIVE_RECORDS_MAX,
+};
 use crate::read::ArchiveEntry;
 
 /// The newest entries of one branch:module.
@@ -54,6 +56,12 @@ impl Archive {
     /// How many records its entries hold in all.
     pub(crate) fn records(&self) -> u64 {
         self.entries.iter().map(|entry| entry.records).sum()
+    }
+
+    /// About how many bytes of memory its entries take.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        // As they are written they take about a third of what they take as values.
+        self.entries.iter().map(|entry| 3 * entry.bytes + entry.records * ALLOCATION_BYTES).sum()
     }
 
     fn is_too_large(&self) -> bool {

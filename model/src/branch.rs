@@ -18,6 +18,7 @@ use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
 use crate::hash::Hash;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, TableName, Timestamp};
+use crate::limits::BRANCH_BYTES;
 use crate::module::{Module, Numbers, Relations};
 use crate::procedure::{ProcedureView, Procedures};
 use crate::query::{page, query, sync};
@@ -131,6 +132,16 @@ impl Branch {
     /// How full its dedup table is.
     pub fn dedup(&self) -> DedupUse {
         self.dedup.used()
+    }
+
+    /// About how many bytes of memory it takes: records, recent events, remembered outcomes and
+    /// history. Each part keeps its own sum, so that asking costs as much as there are tables.
+    pub fn memory_bytes(&self) -> u64 {
+        BRANCH_BYTES
+            + self.module.memory_bytes()
+            + self.events.memory_bytes()
+            + self.archive.memory_bytes()
+            + self.dedup.used().bytes
     }
 
     /// The newest numbers taken without a record, oldest first.

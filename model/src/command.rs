@@ -82,6 +82,28 @@ pub enum Request {
     ReserveAtNextLevel(Reserve),
 }
 
+impl Request {
+    /// Whether it may add to what a branch holds. Deleting, emptying and counting do not; a merge
+    /// may make a record longer. What a branch remembers of any command is bounded by itself.
+    pub fn adds(&self) -> bool {
+        match self {
+            Self::Transaction(transaction) => {
+                let deletes = |mutation: &Mutation| matches!(mutation, Mutation::Record(record) if record.action == Action::Delete);
+                !transaction.mutations.iter().all(deletes)
+            }
+            Self::Call(_) | Self::Replace(_) | Self::Restore(_) | Self::Seed(_) => true,
+            Self::Purge(_)
+            | Self::Reset(_)
+            | Self::Reserve(_)
+            | Self::SetSequence(_)
+            | Self::Define(_)
+            | Self::Fill(_) => false,
+            #[cfg(feature = "next-level")]
+            Self::ReserveAtNextLevel(_) => false,
+        }
+    }
+}
+
 /// One or more mutations that succeed together or not at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transaction {

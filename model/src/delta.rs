@@ -14,6 +14,7 @@ use crate::hash::Hash;
 use crate::ids::{
     BranchKey, CommandId, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp,
 };
+use crate::limits::{CHANGE_BYTES, EVENT_BYTES};
 use crate::value::Object;
 
 /// What a change did to its record, as the wire shows it: a save is an insert or a merge.
@@ -70,6 +71,20 @@ impl Event {
     /// written with.
     pub fn hash(&self) -> Hash {
         Hash(*blake3::hash(&codec::encode(self)).as_bytes())
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let changed = match &self.change {
+            EventChange::Record(change) => change.record.memory_bytes(),
+            EventChange::Module(change) => {
+                let record = |record: &Option<Arc<Object>>| {
+                    CHANGE_BYTES + record.as_ref().map_or(0, |record| record.memory_bytes())
+                };
+                change.records.iter().map(|(.., changed)| record(changed)).sum()
+            }
+        };
+        EVENT_BYTES + changed
     }
 
     /// The record it changed, unless it changed the module as a whole.

@@ -18,6 +18,9 @@ use crate::limits::{EVENTS_KEPT_MIN, SEGMENT_EVENTS};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EventLog {
     recent: Vector<Arc<Event>>,
+    /// About how many bytes of memory they take: kept with each that comes and leaves. A record
+    /// that is a row as well counts here too.
+    bytes: u64,
 }
 
 impl EventLog {
@@ -27,6 +30,7 @@ impl EventLog {
             "event {} leaves a gap",
             event.offset
         );
+        self.bytes += event.memory_bytes();
         self.recent.push_back(event);
     }
 
@@ -47,6 +51,11 @@ impl EventLog {
         Some(self.recent.iter().skip(to_usize(skip)).take(limit).cloned().collect())
     }
 
+    /// About how many bytes of memory they take.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The oldest event here.
     pub(crate) fn first(&self) -> Option<Offset> {
         self.recent.front().map(|event| event.offset)
@@ -55,6 +64,8 @@ impl EventLog {
     /// Lets go of sealed segments up to an offset, down to the window.
     pub(crate) fn forget(&mut self, stored: Offset) {
         while let Some(sealed) = self.forgettable(stored) {
+            let gone: u64 = self.recent.iter().take(sealed).map(|event| event.memory_bytes()).sum();
+            self.bytes -= gone;
             self.recent = self.recent.skip(sealed);
         }
     }
@@ -112,6 +123,8 @@ mod tests {
         assert_eq!(log.recent.len(), 700, "no whole segment is stored");
         log.forget(Offset(256));
         assert_eq!(log.first(), Some(Offset(257)));
+        let left: u64 = log.recent.iter().map(|event| event.memory_bytes()).sum();
+        assert_eq!(log.memory_bytes(), left, "what left is not counted");
         log.forget(Offset(700));
         assert_eq!(
             (log.first(), log.recent.len()),

@@ -98,3 +98,16 @@ pub const QUERY_SORT_FIELDS_MAX: usize = 8;
 pub const QUERY_WORK_MAX: u64 = 20_000_000;
 /// Rows a read looks at before it asks again whether anybody still waits for it: a millisecond.
 pub const ROWS_PER_SLICE: usize = 1_000;
+
+/// What an allocation takes besides its content, on average, where memory is estimated: allocators
+/// round up.
+pub const ALLOCATION_BYTES: u64 = 8;
+/// What a row takes in memory besides its key and its record's members: its places in two ordered
+/// maps, and the heads of key and record.
+pub const ROW_BYTES: u64 = 144;
+/// What an event takes in memory besides the records in it: its ids, its command's id, its origin.
+pub const EVENT_BYTES: u64 = 512;
+/// What a change of one record takes in an event of many, besides the record.
+pub const CHANGE_BYTES: u64 = 48;
+/// What a branch:module takes in memory before it has a record.
+pub const BRANCH_BYTES: u64 = 8 * 1024;

@@ -102,6 +102,11 @@ impl Module {
         self.tables.iter()
     }
 
+    /// About how many bytes of memory all tables take.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.tables.values().map(|rows| rows.memory_bytes()).sum()
+    }
+
     /// How many records the registered tables hold.
     pub(crate) fn count(&self, schema: &Schema) -> u64 {
         let rows = schema.tables.iter().filter_map(|table| self.rows(&table.name));

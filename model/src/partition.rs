@@ -31,6 +31,8 @@ pub struct Partition {
     pub(crate) schemas: Schemas,
     /// Nor is this: what this build can run.
     pub(crate) procedures: Procedures,
+    /// Nor is this: about how many bytes of memory its branches take.
+    pub(crate) memory_bytes: u64,
 }
 
 /// What applying one command gave.
@@ -89,12 +91,17 @@ impl Partition {
         let command = shared.as_ref().unwrap_or(command);
         // A branch is copied only where a snapshot of the partition still holds it.
         if let Some(branch) = self.branches.get_mut(&command.key) {
-            return Arc::make_mut(branch).apply(command, stamp);
+            let branch = Arc::make_mut(branch);
+            let before = branch.memory_bytes();
+            let applied = branch.apply(command, stamp);
+            self.memory_bytes = self.memory_bytes - before + branch.memory_bytes();
+            return applied;
         }
         let mut branch = Branch::new(command.key.clone(), self.procedures.clone());
         let applied = branch.apply(command, stamp);
         // Only a definition makes a branch: whatever else was asked is asked again after it.
         if branch.definition().is_some() {
+            self.memory_bytes += branch.memory_bytes();
             self.branches.insert(command.key.clone(), Arc::new(branch));
         }
         applied
@@ -136,9 +143,19 @@ impl Partition {
         self.branches.get(key).map(|branch| &**branch)
     }
 
+    /// The same, shared: as it is now, whatever is applied later.
+    pub fn shared_branch(&self, key: &BranchKey) -> Option<Arc<Branch>> {
+        self.branches.get(key).map(Arc::clone)
+    }
+
     /// All branches, in key order.
     pub fn branches(&self) -> impl Iterator<Item = &Branch> {
         self.branches.values().map(|branch| &**branch)
+    }
+
+    /// About how many bytes of memory its branches take.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// The log's uptime: the leaders' monotonic time that passed while this log was written.
@@ -157,7 +174,10 @@ impl Partition {
             let branch = self.branches.get_mut(&key).expect("the key was just read");
             // Asked first, for `make_mut` copies a branch that a reader holds.
             if branch.events.can_forget(stored) {
-                Arc::make_mut(branch).events.forget(stored);
+                let branch = Arc::make_mut(branch);
+                let before = branch.memory_bytes();
+                branch.events.forget(stored);
+                self.memory_bytes = self.memory_bytes - before + branch.memory_bytes();
             }
         }
     }
@@ -235,6 +255,21 @@ mod tests {
         shop.insert("tickets", "{}").unwrap();
         assert_eq!(copy.state_hash(), hash);
         assert_ne!(shop.partition.state_hash(), hash);
+    }
+
+    #[test]
+    fn what_a_partition_takes_is_the_sum_over_its_branches() {
+        let sum =
+            |partition: &Partition| partition.branches().map(Branch::memory_bytes).sum::<u64>();
+        let mut shop = Shop::lenient();
+        for n in 0..600 {
+            shop.insert("tickets", &format!(r#"{{"id":"{n}"}}"#)).unwrap();
+        }
+        let full = shop.partition.memory_bytes();
+        assert_eq!(full, sum(&shop.partition));
+        shop.partition.forget_events(|_| Offset(256));
+        assert!(shop.partition.memory_bytes() < full);
+        assert_eq!(shop.partition.memory_bytes(), sum(&shop.partition));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::limits::ALLOCATION_BYTES;
+
 mod json_error;
 mod spelled;
 
@@ -254,6 +256,25 @@ impl<T: Into<Value>> From<Option<T>> for Value {
     }
 }
 
+impl Value {
+    /// About how many bytes of memory it takes beside its own place.
+    fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Null | Self::Bool(_) => 0,
+            Self::Number(number) => ALLOCATION_BYTES + number.as_str().len() as u64,
+            Self::String(text) => ALLOCATION_BYTES + text.len() as u64,
+            Self::Array(values) => {
+                let own = (values.len() * size_of::<Self>()) as u64;
+                values
+                    .iter()
+                    .map(Self::memory_bytes)
+                    .fold(ALLOCATION_BYTES + own, u64::wrapping_add)
+            }
+            Self::Object(object) => ALLOCATION_BYTES + object.memory_bytes(),
+        }
+    }
+}
+
 /// The members of a JSON object, in the order given. Names are shared text: the records of a
 /// table share the schema's.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -270,6 +291,14 @@ impl Object {
     /// An empty object with capacity for this many members.
     pub fn with_capacity(members: usize) -> Self {
         Self(Vec::with_capacity(members))
+    }
+
+    /// About how many bytes of memory it takes: its members and their texts. Names are not counted,
+    /// which the records of a table share.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        const MEMBER: usize = size_of::<(Arc<str>, Value)>();
+        let texts: u64 = self.0.iter().map(|(_, value)| value.memory_bytes()).sum();
+        (self.0.len() * MEMBER) as u64 + texts
     }
 
     /// The value of a member.

@@ -210,10 +210,7 @@ impl Node {
             configured,
             book,
         )));
-        let memory_watch = memory::watch(memory.clone(), actors.store());
-        tokio::spawn(background_tasks.clone().run_until_cancelled_owned(memory_watch));
-        let upkeep = run_metrics_upkeep(metrics.clone());
-        tokio::spawn(background_tasks.clone().run_until_cancelled_owned(upkeep));
+        spawn_watches(&background_tasks, metrics.clone(), memory.clone(), &actors);
         let gateway_task = gateway_config(&config, http_address, files, files_budget, memory);
         let gateway = Gateway::new(gateway_task, store, metrics);
         let closing = CancellationToken::new();
@@ -445,6 +442,18 @@ fn static_peers(config: &Config) -> AddressBook {
     let others = config.peers.iter().filter(|(node, _)| **node != config.node);
     let address = |address: &String| PeerAddress { address: address.clone(), data_id: None };
     others.map(|(node, configured)| (*node, address(configured))).collect()
+}
+
+/// Starts what tidies up metrics and looks at memory, until it is cancelled.
+fn spawn_watches(
+    until: &CancellationToken,
+    metrics: PrometheusHandle,
+    memory: Memory,
+    actors: &ActorTree,
+) {
+    let memory_watch = memory::watch(memory, actors.store());
+    tokio::spawn(until.clone().run_until_cancelled_owned(memory_watch));
+    tokio::spawn(until.clone().run_until_cancelled_owned(run_metrics_upkeep(metrics)));
 }
 
 /// Lets the recorder forget what it no longer needs: it does so only when it is asked.

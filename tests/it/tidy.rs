@@ -11,6 +11,7 @@ mod crates;
 mod form;
 mod imports;
 mod paths;
+mod queues;
 mod trade;
 mod tree;
 mod vocabulary;
@@ -51,6 +52,7 @@ fn rules() -> impl Iterator<Item = &'static Rule> {
         trade::RULES,
         citations::RULES,
         vocabulary::RULES,
+        queues::RULES,
     ]
     .into_iter()
     .flatten()

@@ -133,6 +133,9 @@ impl ClusterStore {
     pub fn state_memory(&self) {
         let memory = &self.0.reporter.memory;
         memory.state(MemoryClass::Topics, self.0.topics.bytes());
+        let partitions = self.0.partitions.all().into_iter();
+        let branches = partitions.map(|(_, local)| local.applied.view().memory_bytes()).sum();
+        memory.state(MemoryClass::Branches, branches);
     }
 
     /// Puts the parts together.
@@ -175,7 +178,13 @@ impl ClusterStore {
             Arc::clone(&peers),
             Arc::clone(&liveness),
         );
-        let writes = Writes::new(leaders, catalogue_client.clone(), partitions.clone(), levels);
+        let writes = Writes::new(
+            leaders,
+            catalogue_client.clone(),
+            partitions.clone(),
+            levels,
+            reporter.memory.clone(),
+        );
         Self(Arc::new(Inner {
             node,
             catalogue,

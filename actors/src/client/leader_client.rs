@@ -258,9 +258,12 @@ where
         match refusal {
             // The caller relies on `Busy` meaning that nothing was done, so an earlier attempt that
             // may have been carried out counts for more than the refusal of a later one.
-            Refusal::Busy { .. } if !maybe_done => return Err(refusal),
+            Refusal::Busy { .. } | Refusal::MemoryFull(_) if !maybe_done => return Err(refusal),
             Refusal::Indeterminate => maybe_done = true,
-            Refusal::Busy { .. } | Refusal::NotLeader { .. } | Refusal::Unavailable { .. } => {}
+            Refusal::Busy { .. }
+            | Refusal::NotLeader { .. }
+            | Refusal::Unavailable { .. }
+            | Refusal::MemoryFull(_) => {}
         }
         if Instant::now() + RETRY_PAUSE >= deadline {
             return Err(if maybe_done { Refusal::Indeterminate } else { refusal });

@@ -169,9 +169,9 @@ impl Reads {
         &self,
         view: &model::Partition,
         key: &BranchKey,
-    ) -> Result<Branch, Refusal> {
-        if let Some(branch) = view.branch(key) {
-            return Ok(branch.clone());
+    ) -> Result<Arc<Branch>, Refusal> {
+        if let Some(branch) = view.shared_branch(key) {
+            return Ok(branch);
         }
         let catalogue = self.catalogue.borrow();
         let definition = catalogue.definition(key).ok_or_else(|| Refusal::Unavailable {
@@ -182,7 +182,8 @@ impl Reads {
         let at = catalogue.formed_at;
         let procedures = self.procedures.clone();
         let definition = Arc::new(definition);
-        Ok(Branch::preview(key.clone(), definition, seed.as_deref(), at, procedures))
+        let seed = seed.as_deref();
+        Ok(Arc::new(Branch::preview(key.clone(), definition, seed, at, procedures)))
     }
 
     /// A stretch of the log: from memory, else from the working store.

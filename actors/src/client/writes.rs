@@ -16,6 +16,7 @@ use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
 use crate::client::route_error;
 use crate::level_gate::LevelGate;
 use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
+use crate::memory::{Memory, MemoryClass};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
@@ -32,6 +33,7 @@ pub(crate) struct Writes {
     levels: LevelGate,
     /// Bounds the commands that wait on this node.
     permits: Arc<Semaphore>,
+    memory: Memory,
 }
 
 impl Writes {
@@ -40,9 +42,10 @@ impl Writes {
         catalogue_client: CatalogueClient,
         partitions: LocalPartitions,
         levels: LevelGate,
+        memory: Memory,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(NODE_PERMITS));
-        Self { leaders, catalogue_client, partitions, levels, permits }
+        Self { leaders, catalogue_client, partitions, levels, permits, memory }
     }
 
     /// Has a command decided, once, within `REQUEST_DEADLINE`.
@@ -80,6 +83,11 @@ impl Writes {
         let Some(local) = self.partitions.get(partition) else {
             return Err(Refusal::NotLeader { hint: None });
         };
+        // Decided here and not where it is applied: every replica must apply what is in the log.
+        // What makes room is taken whatever there is.
+        if command.request.adds() {
+            self.memory.check(MemoryClass::Branches, 0).map_err(Refusal::MemoryFull)?;
+        }
         let permit = Arc::clone(&self.permits)
             .try_acquire_owned()
             .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;

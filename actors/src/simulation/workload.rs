@@ -324,6 +324,7 @@ impl SimulatedClients {
             Err(
                 error @ (RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }
+                | RouteError::MemoryFull(_)
                 | RouteError::Indeterminate
                 | RouteError::UnknownBranch(_)
                 | RouteError::UnknownModule(_)

@@ -9,7 +9,10 @@ use anyhow::{Result, bail};
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
-use super::{FaultKind, FaultTarget, InjectedFault, RECOVERY_TIMEOUT, Repair, bit_flip};
+use super::hostile::Attack;
+use super::{
+    FaultKind, FaultTarget, HOSTILE_CLIENT, InjectedFault, RECOVERY_TIMEOUT, Repair, bit_flip,
+};
 use crate::cluster::{DiskFault, LinkQuality, TestCluster};
 use history::NodeId;
 
@@ -67,6 +70,7 @@ impl FaultInjection<'_> {
             "clock-behind" => self.shift_clock(-HOUR_S, "the clock is an hour behind"),
             "memory-kill" => self.limit_memory(),
             "starve" => self.throttle_cpu(),
+            HOSTILE_CLIENT => self.hostile_client(),
             "checkpoint-cut" => self.checkpoint_cut().await,
             "disk-full" => {
                 let node = self.any_node();
@@ -196,6 +200,15 @@ impl FaultInjection<'_> {
             }
         });
         let injected = self.injected(vec![node], format!("{node} gets a fifth of the processor"));
+        Ok(InjectedFault { background_task: Some(background_task), ..injected })
+    }
+
+    fn hostile_client(&mut self) -> Result<InjectedFault> {
+        let node = self.any_node();
+        let attack = *self.target.rng.choose(&Attack::ALL);
+        let http = self.cluster.process(node).http.clone();
+        let background_task = tokio::spawn(attack.run(http));
+        let injected = self.injected(vec![node], format!("a client of {node}: {attack:?}"));
         Ok(InjectedFault { background_task: Some(background_task), ..injected })
     }
 

@@ -20,6 +20,7 @@ use model::{
 use crate::app::App;
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
+use crate::held::RequestMemory;
 use crate::known_members;
 use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, READ_INLINE_BYTES, SYNC_BODY_READ_MAX};
 use crate::params::Params;
@@ -230,6 +231,7 @@ async fn read_body(
     app: &App,
     timeout_after: Duration,
 ) -> Result<Value, ApiError> {
+    let held = request.extensions().get::<RequestMemory>().cloned();
     let Ok(read) = tokio::time::timeout(timeout_after, Bytes::from_request(request, app)).await
     else {
         let message = format!("the body did not arrive within {timeout_after:?}");
@@ -240,6 +242,9 @@ async fn read_body(
         let problem = if large { Problem::BodyTooLarge } else { Problem::InvalidBody };
         ApiError::new(problem, rejection.body_text())
     })?;
+    if let Some(held) = held {
+        held.add_body(bytes.len());
+    }
     if bytes.is_empty() {
         return Ok(Value::Null);
     }

@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::files;
+use crate::held::{self, RequestMemory};
 use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
 use crate::origins::RequestOrigin;
 use crate::params::decoded;
@@ -44,7 +45,7 @@ const EXPOSED: HeaderValue =
     HeaderValue::from_static("x-mishkah-cursor,x-request-id,retry-after,etag");
 
 /// Answers one request, whatever becomes of it.
-pub(crate) async fn answer(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let id = request_id(request.headers());
@@ -54,11 +55,16 @@ pub(crate) async fn answer(State(app): State<App>, request: Request, next: Next)
     let grant = CorsGrant::of(&app, sender.as_ref().ok());
     let admitted = sender.map(drop).and_then(|()| admit(&request));
 
+    let admitted = admitted.and_then(|()| held::check(&app.memory, &request));
+    // Whatever becomes of the request: what it takes is given back when this function has ended.
+    let held = RequestMemory::new(&app.memory);
+    request.extensions_mut().insert(held.clone());
+
     let mut response = match admitted.and_then(|()| is_initialized(&app, &request)) {
         Err(error) => error.into_response(),
         // A preflight is answered for every path: browsers ask before they know whether it exists.
         Ok(()) if method == Method::OPTIONS => preflight(&grant, request.headers()),
-        Ok(()) if ws::is_upgrade(&request) => ws::accept(app, request).await,
+        Ok(()) if ws::is_upgrade(&request) => ws::accept(App::clone(&app), request).await,
         // A file goes before a route, as in the original: an application may have a page of any
         // name outside `/api`.
         Ok(()) => match file(&app, &request).await {
@@ -75,7 +81,8 @@ pub(crate) async fn answer(State(app): State<App>, request: Request, next: Next)
     let took = began.elapsed();
     metrics::request(&path, &method, took);
     record(&method, &path, &id, response.status(), took);
-    response
+    drop(held);
+    held::counted(response, &app.memory)
 }
 
 /// Whose request it is, if it may be made at all; what is refused is counted.

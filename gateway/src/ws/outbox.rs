@@ -4,13 +4,15 @@
 //! snapshot is one message in many frames, each written when the sink takes it; no other message
 //! comes between them, pings and pongs may.
 //! When it has no room, its owner stops what fills it; what is already under way still fits, so
-//! nothing is ever thrown away.
+//! nothing is ever thrown away. While the sockets of the node hold more memory than is theirs, one
+//! that has anything to write has no room.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use actors::HeldMemory;
 use futures::Sink;
 use model::mutant::{self, Mutant};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -18,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::error::{ApiError, Problem};
-use crate::limits::{PIECES_A_TURN, SLOWEST_BYTES_PER_SECOND};
+use crate::limits::{PIECE_BYTES, PIECES_A_TURN, SLOWEST_BYTES_PER_SECOND};
 use crate::metrics::{Counters, FrameKind};
 use crate::render::Pieces;
 
@@ -29,6 +31,16 @@ enum OutboxItem {
     Pieces(Box<Pieces>, bool),
 }
 
+impl OutboxItem {
+    /// What it takes of memory. A message in pieces is written as it is taken.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.len(),
+            Self::Pieces(..) => PIECE_BYTES,
+        }
+    }
+}
+
 /// What has yet to be written.
 pub(crate) struct Outbox {
     frames: VecDeque<(OutboxItem, FrameKind)>,
@@ -37,6 +49,12 @@ pub(crate) struct Outbox {
     /// Of the frames that are no snapshots.
     bytes: usize,
     snapshots: usize,
+    /// Of the snapshots that are written as a whole.
+    snapshot_bytes: usize,
+    /// Counts what this socket takes of the node's memory.
+    held: HeldMemory,
+    /// What of it is not the outbox's.
+    own_bytes: u64,
     frames_max: usize,
     bytes_max: usize,
     /// Whether the sink holds something that may not have reached the system.
@@ -48,8 +66,12 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(frames_max: usize, bytes_max: usize) -> Self {
+    /// For a socket whose memory is counted by `held`, so far without frames.
+    pub(crate) fn new(frames_max: usize, bytes_max: usize, held: HeldMemory) -> Self {
         Self {
+            own_bytes: held.bytes(),
+            held,
+            snapshot_bytes: 0,
             frames: VecDeque::new(),
             pings: 0,
             bytes: 0,
@@ -96,10 +118,12 @@ impl Outbox {
             // Not counted by its bytes, which may be more than the bound: `has_snapshot` holds
             // others back.
             self.snapshots += 1;
-        } else if let OutboxItem::Frame(frame) = &item {
-            self.bytes += frame.len();
+            self.snapshot_bytes += item.bytes();
+        } else {
+            self.bytes += item.bytes();
         }
         self.frames.push_back((item, kind));
+        self.count();
         if mutant::is(Mutant::ReorderTwoEvents)
             && let [.., earlier @ (_, FrameKind::Event), later @ (_, FrameKind::Event)] =
                 self.frames.make_contiguous()
@@ -108,9 +132,17 @@ impl Outbox {
         }
     }
 
+    /// States what this socket takes of memory. A frame that other sockets send too counts for each.
+    fn count(&mut self) {
+        let frames = self.bytes + self.snapshot_bytes + self.in_sink;
+        self.held.set(self.own_bytes + frames as u64);
+    }
+
     /// Whether more may be asked for.
     pub(crate) fn accepts_more(&self) -> bool {
-        !self.is_full() || mutant::is(Mutant::DropEventWhenQueueFull)
+        // One frame each, so that every socket goes on whatever the others hold.
+        let has_room = self.frames.is_empty() || !self.held.is_over();
+        (has_room && !self.is_full()) || mutant::is(Mutant::DropEventWhenQueueFull)
     }
 
     fn is_full(&self) -> bool {
@@ -157,10 +189,12 @@ impl Outbox {
             let size = frame.len();
             sink.as_mut().start_send(frame).map_err(WriteError::Sink)?;
             (self.unflushed, self.in_sink, self.progressed_at) = (true, size, Instant::now());
+            self.count();
         }
         // Until the flush is through the client may still be too slow to take what the sink holds.
         ready!(sink.poll_flush(context)).map_err(WriteError::Sink)?;
         (self.unflushed, self.in_sink, self.progressed_at) = (false, 0, Instant::now());
+        self.count();
         Poll::Ready(Ok(()))
     }
 
@@ -181,6 +215,7 @@ impl Outbox {
             if is_last {
                 self.frames.pop_front();
                 self.snapshots -= 1;
+                self.snapshot_bytes -= PIECE_BYTES;
             }
             return Ok(Some(Message::Frame(Frame::message(piece, OpCode::Data(data), is_last))));
         }
@@ -189,6 +224,7 @@ impl Outbox {
         };
         if kind == FrameKind::Snapshot {
             self.snapshots -= 1;
+            self.snapshot_bytes -= frame.len();
         } else {
             self.bytes -= frame.len();
         }
@@ -208,6 +244,7 @@ pub(crate) enum WriteError<E> {
 
 #[cfg(test)]
 mod tests {
+    use actors::{Memory, MemoryClass};
     use futures::task::noop_waker_ref;
 
     use super::*;
@@ -246,9 +283,34 @@ mod tests {
         outbox.poll_write(Pin::new(sink), &counters, &mut context)
     }
 
+    fn outbox(frames_max: usize, bytes_max: usize) -> Outbox {
+        Outbox::new(frames_max, bytes_max, Memory::unlimited().hold(MemoryClass::Sockets, 0))
+    }
+
+    #[test]
+    fn what_waits_is_counted_and_a_full_node_lets_one_frame_wait() {
+        let memory = Memory::new(100_000);
+        let others = memory.hold(MemoryClass::Sockets, memory.share(MemoryClass::Sockets));
+        let mut outbox = Outbox::new(10, 1000, memory.hold(MemoryClass::Sockets, 7));
+        assert!(outbox.accepts_more(), "one that has nothing to write goes on");
+        outbox.push("event".into(), FrameKind::Event);
+        outbox.push("snapshot".into(), FrameKind::Snapshot);
+        assert!(!outbox.accepts_more());
+        drop(others);
+        assert!(outbox.accepts_more());
+        assert_eq!(memory.held(MemoryClass::Sockets), 7 + 5 + 8);
+        assert!(write(&mut outbox, &mut Narrow { takes: 1, taken: Vec::new() }).is_pending());
+        assert_eq!(memory.held(MemoryClass::Sockets), 7 + 8 + 5, "the sink has the first");
+        assert!(write(&mut outbox, &mut Narrow { takes: 5, taken: Vec::new() }).is_ready());
+        assert_eq!(memory.held(MemoryClass::Sockets), 7);
+        outbox.push("event".into(), FrameKind::Event);
+        drop(outbox);
+        assert_eq!(memory.held(MemoryClass::Sockets), 0);
+    }
+
     #[test]
     fn what_the_sink_does_not_take_stays_and_keeps_its_order() {
-        let mut outbox = Outbox::new(3, 100);
+        let mut outbox = outbox(3, 100);
         for frame in ["a", "b", "c"] {
             assert!(outbox.accepts_more());
             outbox.push(frame.into(), FrameKind::Event);
@@ -265,7 +327,7 @@ mod tests {
 
     #[test]
     fn bytes_bound_it_too_but_a_snapshot_counts_apart() {
-        let mut outbox = Outbox::new(100, 10);
+        let mut outbox = outbox(100, 10);
         outbox.push("a snapshot of twenty..".into(), FrameKind::Snapshot);
         assert!(outbox.accepts_more() && outbox.has_snapshot());
         outbox.push("ten bytes!".into(), FrameKind::Event);
@@ -276,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_large_frame_is_given_more_time() {
-        let mut outbox = Outbox::new(10, 10);
+        let mut outbox = outbox(10, 10);
         let stall_max = Duration::from_secs(30);
         assert_eq!(outbox.stalls_at(stall_max), None);
         outbox.push("a".into(), FrameKind::Event);

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::{DeltaStream, Follow, RouteError, TopicSubscription, offload};
+use actors::{DeltaStream, Follow, HeldMemory, RouteError, TopicSubscription, offload};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
@@ -62,7 +62,14 @@ enum CloseReason {
 }
 
 /// Serves one socket until it ends.
-pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intake: Intake) {
+/// `held` counts what it takes of memory.
+pub(crate) async fn run(
+    app: App,
+    principal: Principal,
+    socket: WebSocket,
+    intake: Intake,
+    held: HeldMemory,
+) {
     let id = uuid::Uuid::new_v4();
     let spread = f64::from(id.as_bytes()[0]) / 255.0;
     let id = format!("client-{id}");
@@ -73,7 +80,7 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     let store = app.store(&principal);
     let (server_id, class) = (Arc::clone(&app.server_id), store.policy_class());
     let session = Session::new(id.clone(), server_id, dialect::of_socket(), class, now());
-    let mut task = SocketTask::new(app, store, session, intake, spread);
+    let mut task = SocketTask::new(app, store, session, (intake, held), spread);
     let end = task.serve(&mut sink, &mut stream).await;
     // Its follows end now, and not only when the client has taken the goodbye.
     drop(task);
@@ -132,14 +139,14 @@ impl SocketTask {
         app: App,
         store: ScopedStore,
         (session, hello): (Session, Vec<SessionAction>),
-        intake: Intake,
+        (intake, held): (Intake, HeldMemory),
         spread: f64,
     ) -> Self {
         let now = Instant::now();
         let ping_at = now + app.limits.ping_every;
         let catalogues = app.node().catalogues();
         Self {
-            outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max),
+            outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max, held),
             app,
             store,
             session,

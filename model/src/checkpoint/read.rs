@@ -58,6 +58,7 @@ impl Partition {
         };
         for key in chunk.branches {
             let branch = reader.branch(key.clone(), &mut partition.schemas)?;
+            partition.memory_bytes += branch.memory_bytes();
             partition.branches.insert(key, Arc::new(branch));
         }
         Ok(partition)

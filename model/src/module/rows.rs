@@ -10,7 +10,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::ids::RecordKey;
-use crate::limits::REMOVED_NAMES_MAX;
+use crate::limits::{REMOVED_NAMES_MAX, ROW_BYTES};
 use crate::module::index::{Index, IndexFields};
 use crate::module::removed::{Removed, has_id};
 use crate::value::Object;
@@ -22,6 +22,11 @@ pub(crate) struct Row {
     pub(crate) record: Arc<Object>,
 }
 
+/// About how many bytes of memory a row takes.
+fn row_bytes(key: &RecordKey, record: &Object) -> u64 {
+    ROW_BYTES + key.as_str().len() as u64 + record.memory_bytes()
+}
+
 /// One table's records.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rows {
@@ -30,6 +35,8 @@ pub(crate) struct Rows {
     by_key: OrdMap<RecordKey, u64>,
     indexes: Vec<Index>,
     removed: Removed,
+    /// About how many bytes of memory its rows take: kept with each change.
+    bytes: u64,
 }
 
 impl Rows {
@@ -93,6 +100,8 @@ impl Rows {
         for (index, fields) in self.indexes.iter_mut().zip(fields) {
             index.change(&key, fields, before.as_deref(), Some(&record));
         }
+        self.bytes += row_bytes(&key, &record);
+        self.bytes -= before.map_or(0, |before| row_bytes(&key, &before));
         self.by_ordinal.insert(ordinal, Row { key, record });
     }
 
@@ -127,6 +136,7 @@ impl Rows {
         for (index, fields) in self.indexes.iter_mut().zip(fields) {
             index.change(key, fields, Some(&row.record), None);
         }
+        self.bytes -= row_bytes(key, &row.record);
         self.removed.remember(ordinal, key, &row.record);
         Some(row.record)
     }
@@ -135,6 +145,7 @@ impl Rows {
     pub(crate) fn restore(&mut self, ordinal: u64, row: Row) {
         self.by_key.insert(row.key.clone(), ordinal);
         self.next = self.next.max(ordinal + 1);
+        self.bytes += row_bytes(&row.key, &row.record);
         self.by_ordinal.insert(ordinal, row);
     }
 
@@ -164,6 +175,11 @@ impl Rows {
         self.by_ordinal.len()
     }
 
+    /// About how many bytes of memory its rows take.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
@@ -186,6 +202,8 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(text: &str) -> RecordKey {
@@ -214,6 +232,26 @@ mod tests {
         rows.put(key("c"), record(3), &[]);
         assert_eq!(order(&rows), ["a", "b", "c"]);
         assert_eq!(rows.ordinal(&key("c")), Some(3), "an ordinal is never given twice");
+    }
+
+    proptest! {
+        #[test]
+        fn what_rows_take_is_the_sum_over_them(
+            steps in proptest::collection::vec((0..5_u8, 0..6_u8, 0..u64::MAX), 0..40),
+        ) {
+            let mut rows = Rows::default();
+            for (step, name, n) in steps {
+                let key = key(&format!("key-{name}"));
+                match step {
+                    0 => drop(rows.remove(&key, &[])),
+                    1 => rows.move_last(&key, record(n), &[]),
+                    2 if n % 8 == 0 => rows = rows.emptied(),
+                    _ => rows.put(key, record(n), &[]),
+                }
+                let sum: u64 = rows.iter().map(|(_, row)| row_bytes(&row.key, &row.record)).sum();
+                prop_assert_eq!(rows.memory_bytes(), sum);
+            }
+        }
     }
 
     #[test]

@@ -174,6 +174,7 @@ fn without_branch(result: Result<Answer, RouteError>) -> Option<ApiError> {
         error @ (RouteError::UnknownBranch(_)
         | RouteError::Busy { .. }
         | RouteError::Unavailable { .. }
+        | RouteError::MemoryFull(_)
         | RouteError::Indeterminate) => Some(error.into()),
         // The branch itself refused what was asked of it.
         RouteError::UnknownModule(_) | RouteError::Rejected(_) => None,

@@ -245,6 +245,7 @@ impl Session {
             Err(
                 RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }
+                | RouteError::MemoryFull(_)
                 | RouteError::Indeterminate,
             ) => {
                 let TopicSource::Sync(key) = topic.topic.clone() else { return actions };
