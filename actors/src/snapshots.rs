@@ -1,4 +1,4 @@
-//! Snapshots: the whole state of a branch:module as it is read, made once for all who read the same.
+//! Snapshots: the whole state of a branch:module as it is read, made once for all who read it.
 //!
 //! Promise: readers of one state share one list of its records, however many they are and however
 //! slowly they take it; a hundred that stop reading hold what one holds.

@@ -132,7 +132,7 @@ impl Outbox {
         }
     }
 
-    /// States what this socket takes of memory. A frame that other sockets send too counts for each.
+    /// States what this socket takes of memory. A frame that others send too counts for each.
     fn count(&mut self) {
         let frames = self.bytes + self.snapshot_bytes + self.in_sink;
         self.held.set(self.own_bytes + frames as u64);
@@ -141,8 +141,8 @@ impl Outbox {
     /// Whether more may be asked for.
     pub(crate) fn accepts_more(&self) -> bool {
         // One frame each, so that every socket goes on whatever the others hold.
-        let has_room = self.frames.is_empty() || !self.held.is_over();
-        (has_room && !self.is_full()) || mutant::is(Mutant::DropEventWhenQueueFull)
+        let is_allowed = self.frames.is_empty() || !self.held.is_over();
+        (is_allowed && !self.is_full()) || mutant::is(Mutant::DropEventWhenQueueFull)
     }
 
     fn is_full(&self) -> bool {
