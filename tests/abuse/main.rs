@@ -11,9 +11,9 @@
 //! `--list` names the attacks; `--smoke` makes them short; `--json` prints a line of JSON for each.
 //!
 //! `--ci` is for machines that are shared and slow: the attacks of [`CI`] where none is named,
-//! short, judged by what can be counted. Nothing may fail or be lost, nobody may be elected, no answer may
-//! be a defect, and memory must stay within its bound and come back. Times are printed and not
-//! judged, and leaders may be heard as late as such a machine makes them.
+//! short, judged by what can be counted. Nothing may fail or be lost, nobody may be elected, no
+//! answer may be a defect, and memory must stay within its bound and come back. Times are printed
+//! and not judged, and leaders may be heard as late as such a machine makes them.
 #![allow(clippy::print_stdout, reason = "a drill prints what it measured")]
 
 mod attacks;
