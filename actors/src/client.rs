@@ -28,6 +28,7 @@ pub(crate) use reads::Reads;
 pub(crate) use writes::Writes;
 
 use crate::message::{BusyScope, Refusal};
+use crate::shares::ShareScope;
 use crate::store::RouteError;
 use leader_client::leader_unknown;
 
@@ -35,7 +36,8 @@ use leader_client::leader_unknown;
 pub(crate) fn route_error(refusal: Refusal) -> RouteError {
     match refusal {
         Refusal::Indeterminate => RouteError::Indeterminate,
-        Refusal::Busy { what } => busy(what),
+        Refusal::Busy { what } => busy(what, ShareScope::Everybody, Duration::from_secs(1)),
+        Refusal::Exhausted { what, scope, retry_after } => busy(what, scope, retry_after),
         Refusal::Unavailable { reason, retry_after } => {
             RouteError::Unavailable { reason, retry_after }
         }
@@ -49,6 +51,7 @@ pub(crate) fn read_error(refusal: Refusal) -> RouteError {
     match refusal {
         Refusal::Indeterminate => route_error(leader_unknown()),
         Refusal::Busy { .. }
+        | Refusal::Exhausted { .. }
         | Refusal::NotLeader { .. }
         | Refusal::Unavailable { .. }
         | Refusal::MemoryFull(_) => route_error(refusal),
@@ -56,10 +59,14 @@ pub(crate) fn read_error(refusal: Refusal) -> RouteError {
 }
 
 /// Too much waits; nothing was done.
-pub(crate) fn busy(what: BusyScope) -> RouteError {
-    let what = match what {
-        BusyScope::Branch => "this branch",
-        BusyScope::Node => "this node",
+pub(crate) fn busy(what: BusyScope, scope: ShareScope, retry_after: Duration) -> RouteError {
+    let what = match (what, scope) {
+        (BusyScope::Branch, ShareScope::Everybody) => "this branch",
+        (BusyScope::Branch, ShareScope::Address) => "this branch, of this address",
+        (BusyScope::Branch, ShareScope::Connection) => "this branch, of this connection",
+        (BusyScope::Node, ShareScope::Everybody) => "this node",
+        (BusyScope::Node, ShareScope::Address) => "this node, of this address",
+        (BusyScope::Node, ShareScope::Connection) => "this node, of this connection",
     };
-    RouteError::Busy { what, retry_after: Duration::from_secs(1) }
+    RouteError::Busy { what, retry_after }
 }

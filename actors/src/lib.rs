@@ -28,6 +28,7 @@ mod partition;
 mod peers;
 mod read_pool;
 mod root;
+mod shares;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod snapshots;
@@ -45,6 +46,7 @@ pub use memory::{HeldMemory, Memory, MemoryClass, MemoryClassStatus, MemoryFull,
 pub use offload::offload;
 pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{ActorTree, Config, StartError, start};
+pub use shares::{Exhausted, Requester, Share, ShareLimiter, ShareScope};
 pub use store::{
     ChangeError, Cursor, DeltaStream, Follow, FollowItem, FrameKey, Frames, NotReady, Post,
     RouteError, SharedDelta, Store, TopicSubscription,

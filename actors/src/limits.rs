@@ -9,13 +9,31 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of commands in one Raft entry: an entry must not hold up a heartbeat.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// Writes of clients waiting for one branch; the next is refused with 429.
-pub const BRANCH_PERMITS: usize = 1024;
+/// Changes in one Raft entry, where it holds more than one command: nothing else of its partition
+/// is decided while an entry is, so that a single write never waits for more than one batch.
+pub const BATCH_CHANGES_MAX: u64 = 512;
+/// Weight of the writes of clients that wait for one branch; the next is refused with 429. A write
+/// weighs its changes, and one more for each KiB.
+pub const BRANCH_WEIGHT_MAX: u64 = 16 * 1024;
+/// What one command weighs at most: the largest must find room beside others.
+pub const COMMAND_WEIGHT_MAX: u64 = 2 * 1024;
+/// Bytes that weigh as much as a change.
+pub const BYTES_OF_WEIGHT: usize = 1024;
 /// Bulk operations waiting for one branch; the next is refused with 429. Each may be megabytes, and
 /// rewrites a module while the branch's writes wait.
-pub const BRANCH_BULK_PERMITS: usize = 64;
-/// Commands waiting on one node; the next is refused with 429.
-pub const NODE_PERMITS: usize = 8192;
+pub const BRANCH_BULK_PERMITS: u64 = 64;
+/// Weight of all commands that wait on one node; the next is refused with 429.
+pub const NODE_WEIGHT_MAX: u64 = 64 * 1024;
+/// Commands of its own that a leader has waiting for one partition's log, such as definitions; it
+/// tries the rest a second later.
+pub const LEADER_COMMANDS_MAX: usize = 8192;
+/// Of a bound that all clients of a node share, what one address may hold alone, in percent, unless
+/// a node is set up otherwise: the other half is for everybody else.
+pub const ADDRESS_PERCENT: u8 = 50;
+/// Shortest wait that is asked of a client before it tries again: some entries of the log.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
+/// Longest such wait: what then still waits is no queue, but held for long.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Calls buffered while a branch actor is being stopped.
 pub const PASSIVATION_BUFFER_MAX: usize = 64;
 /// How long a branch actor stays without work.

@@ -13,6 +13,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::memory::MemoryFull;
+use crate::shares::{Exhausted, Requester, ShareScope};
 use crate::status::{BranchStatus, PartitionStatus};
 use crate::store::Post;
 
@@ -37,6 +38,8 @@ pub(crate) enum PeerRequest {
     LastPost(String),
     /// Confirm that you lead group 0, and up to where a reader must have applied.
     CatalogueIndex,
+    /// As `Submit`, with whom the command is from.
+    SubmitFor(Requester, Command),
 }
 
 /// The answer to an [`PeerRequest`].
@@ -100,6 +103,16 @@ pub(crate) enum Refusal {
     Indeterminate,
     /// It holds as much in memory as it may; nothing was done.
     MemoryFull(MemoryFull),
+    /// Too much waits there, in this share of it; nothing was done.
+    Exhausted { what: BusyScope, scope: ShareScope, retry_after: Duration },
+}
+
+impl Refusal {
+    /// A share of what is busy is exhausted.
+    pub(crate) fn exhausted(what: BusyScope, exhausted: Exhausted) -> Self {
+        let Exhausted { scope, retry_after } = exhausted;
+        Self::Exhausted { what, scope, retry_after }
+    }
 }
 
 /// What is busy.

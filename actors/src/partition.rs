@@ -24,14 +24,16 @@ use crate::message::{BusyScope, Refusal};
 
 pub(crate) mod activations;
 pub(crate) mod branch;
+mod fair_queue;
 pub(crate) mod machine;
 pub(crate) mod proposer;
 mod transfer;
+pub(crate) mod weight;
 
-use activations::{Activations, Admission, BranchHandle, BranchMessage, Submission};
+use activations::{Activations, Admission, BranchHandle, BranchMessage};
 use branch::{BranchActor, BranchArguments};
 use machine::{AppliedPartition, PartitionMachine};
-use proposer::{Proposal, Proposer};
+use proposer::{Proposer, Submission};
 
 /// How often a leader looks whether branches are idle and whether another node should lead.
 const TICK: Duration = Duration::from_secs(1);
@@ -318,14 +320,11 @@ impl State {
             if catalogue.partition_of(&key) != Some(self.arguments.partition) {
                 continue;
             }
-            let mut due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
-            if let Some(command) = due.pop() {
-                let proposal = Proposal { prerequisites: due, command, reply: None };
-                if !leadership.proposer.enqueue(proposal) {
-                    // The queue is full: the rest is for the next tick.
-                    self.definitions_left = true;
-                    return;
-                }
+            let due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
+            if !due.is_empty() && leadership.proposer.enqueue_own(due).is_err() {
+                // The queue is full: the rest is for the next tick.
+                self.definitions_left = true;
+                return;
             }
         }
     }

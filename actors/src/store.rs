@@ -15,13 +15,23 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
 use crate::memory::MemoryFull;
+use crate::shares::Requester;
 use crate::status::{ClusterStatus, LocalReplicas};
 
 /// Every branch of the cluster, wherever it lives.
 pub trait Store: Send + Sync + 'static {
     /// Has a command decided by the branch it names, once. Waits at most `REQUEST_DEADLINE`.
     /// A refusal by the branch is an `Ok(Outcome::Rejected)`.
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>>;
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
+        self.submit_for(Requester::default(), command)
+    }
+
+    /// The same for a client: commands of different clients take turns.
+    fn submit_for(
+        &self,
+        requester: Requester,
+        command: Command,
+    ) -> BoxFuture<'static, Result<Outcome, RouteError>>;
 
     /// Looks something up. A branch:module that was never written to is answered as its
     /// definition and seed would make it, without being created.
@@ -117,7 +127,7 @@ pub enum RouteError {
     /// Too many requests wait; nothing was done.
     #[error("too many requests are waiting for {what}; retry later")]
     Busy {
-        /// `this branch` or `this node`.
+        /// `this branch` or `this node`; and whose share of it, if it is one's own.
         what: &'static str,
         /// When a retry makes sense.
         retry_after: Duration,

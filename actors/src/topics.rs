@@ -22,10 +22,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::{LeaderClient, LeaderRequest, LocalPartitions, busy, retry, route_error};
-use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
+use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_AFTER_MAX};
 use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, PostVersion, Refusal, encode};
 use crate::peers::Peers;
+use crate::shares::ShareScope;
 use crate::store::{Post, RouteError, TopicSubscription};
 
 use table::TopicTable;
@@ -82,7 +83,8 @@ impl Topics {
         // Subscribed first: what is published while the owner is asked is in both, and a subscriber
         // that receives a post twice sees no change.
         let subscribed = self.table.lock().subscribe(&topic);
-        let posts = subscribed.ok_or_else(|| busy(BusyScope::Node))?;
+        let posts = subscribed
+            .ok_or_else(|| busy(BusyScope::Node, ShareScope::Everybody, RETRY_AFTER_MAX))?;
         self.fetch_last_post(&topic).await;
         Ok(TopicSubscription { last: self.last_post_here(&topic).map(|(_, post)| post), posts })
     }

@@ -56,8 +56,11 @@ pub(crate) async fn serve(
         // A request that becomes a socket takes the count of its connection along.
         let intake = stream.intake();
         let gives_way = gives_way(intake.clone(), is_short.clone());
+        let requester = intake.peer().requester();
         let service = TowerToHyperService::new(routes.clone().map_request(
             move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(intake.peer()));
+                request.extensions_mut().insert(requester);
                 request.extensions_mut().insert(ConnectInfo(intake.clone()));
                 request
             },

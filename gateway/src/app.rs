@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actors::{FrameKey, Frames, Memory};
+use actors::{FrameKey, Frames, Memory, Requester};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Incarnation, Offset};
@@ -95,9 +95,9 @@ impl AppState {
         }
     }
 
-    /// The data of the cluster as this principal may see and change it.
-    pub(crate) fn store(&self, principal: &Principal) -> ScopedStore {
-        self.store.scoped(principal)
+    /// The data of the cluster as this principal may see and change it, from where they ask.
+    pub(crate) fn store(&self, principal: &Principal, requester: Requester) -> ScopedStore {
+        self.store.scoped(principal, requester)
     }
 
     /// What this node says of itself to anybody.

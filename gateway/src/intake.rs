@@ -23,13 +23,17 @@ use tokio::time::Sleep;
 use tokio_util::sync::PollSemaphore;
 
 use crate::limits::{MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SYNC_BODY_READ_MAX};
+use crate::peer_address::PeerAddress;
 
 /// Bytes after which a message is a large one: its head and a part of the next one come with it.
 const LARGE: usize = MESSAGE_BYTES_MAX + 2 * READ_BUFFER_BYTES;
 
 /// What has come over one connection since its last whole message. Clones are the same.
-#[derive(Clone, Default)]
-pub(crate) struct Intake(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(crate) struct Intake {
+    peer: PeerAddress,
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Default)]
 struct State {
@@ -44,8 +48,18 @@ struct State {
 }
 
 impl Intake {
+    /// Nothing has come yet.
+    pub(crate) fn new(peer: PeerAddress) -> Self {
+        Self { peer, state: Arc::default() }
+    }
+
+    /// Where its connection comes from.
+    pub(crate) fn peer(&self) -> PeerAddress {
+        self.peer
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nothing has come over it yet.
@@ -115,12 +129,12 @@ impl Connections {
     /// # Errors
     /// What the listener reports; another may be taken all the same.
     pub(crate) async fn accept(&self) -> io::Result<Metered> {
-        let (stream, _) = self.listener.accept().await?;
+        let (stream, address) = self.listener.accept().await?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection could not be told to send at once");
         }
         let larges = PollSemaphore::new(Arc::clone(&self.larges));
-        let (intake, stall_max) = (Intake::default(), self.stall_max);
+        let (intake, stall_max) = (Intake::new(address.into()), self.stall_max);
         Ok(Metered { stream, larges, intake, stall_max, stalled: None })
     }
 }

@@ -33,6 +33,7 @@ pub mod limits;
 mod metrics;
 mod origins;
 mod params;
+mod peer_address;
 mod preconditions;
 mod publish;
 mod render;

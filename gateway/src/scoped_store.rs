@@ -18,7 +18,9 @@
 use std::sync::Arc;
 
 use actors::status::{ClusterStatus, LocalReplicas};
-use actors::{ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription};
+use actors::{
+    ChangeError, Cursor, Follow, NotReady, Post, Requester, RouteError, Store, TopicSubscription,
+};
 use model::{
     Acceptance, Answer, BranchId, BranchKey, Catalogue, CatalogueChange, Command, ModuleSnapshot,
     Mutation, Outcome, Read, ReadLevel, Reject, Request,
@@ -115,8 +117,8 @@ impl StoreHandle {
     }
 
     /// The data as this principal may see and change it.
-    pub(crate) fn scoped(&self, principal: &Principal) -> ScopedStore {
-        ScopedStore { store: Arc::clone(&self.0), principal: principal.clone() }
+    pub(crate) fn scoped(&self, principal: &Principal, requester: Requester) -> ScopedStore {
+        ScopedStore { store: Arc::clone(&self.0), principal: principal.clone(), requester }
     }
 
     /// What needs no principal.
@@ -172,6 +174,8 @@ impl NodeView<'_> {
 pub(crate) struct ScopedStore {
     store: Arc<dyn Store>,
     principal: Principal,
+    /// Where the principal asks from: whose share of the node its calls take.
+    requester: Requester,
 }
 
 impl ScopedStore {
@@ -256,7 +260,7 @@ impl ScopedStore {
         if let Err(reject) = self.check_keys(&command) {
             return Ok(Outcome::Rejected(reject));
         }
-        self.store.submit(command).await
+        self.store.submit_for(self.requester, command).await
     }
 
     /// Refuses a key that the branch would refuse for its length: before the command, which may be

@@ -41,6 +41,7 @@ use crate::limits::{
     LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SOCKET_BYTES, WRITE_BUFFER_BYTES,
     WRITE_BUFFER_BYTES_MAX,
 };
+use crate::peer_address::PeerAddress;
 
 /// Whether a request asks to become a WebSocket.
 pub(crate) fn is_upgrade(request: &Request) -> bool {
@@ -81,7 +82,9 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     // Where nobody counts what comes, nothing large may.
     let metered = parts.extensions.remove::<ConnectInfo<Intake>>();
     let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| LARGE_BODY_BYTES_MAX);
-    let intake = metered.map_or_else(Intake::default, |ConnectInfo(intake)| intake);
+    let intake =
+        metered.map_or_else(|| Intake::new(PeerAddress::OWN), |ConnectInfo(intake)| intake);
+    let store = app.store(&principal, parts.extensions.get().copied().unwrap_or_default());
     // Held until the session ends, so that draining can wait for it.
     let tracked = app.sockets.token();
     let config = WebSocketConfig::default()
@@ -96,7 +99,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
                 intake.begin();
-                Box::pin(socket::run(app, principal, socket, intake, held)).await;
+                Box::pin(socket::run(app, store, socket, intake, held)).await;
             }
             Err(error) => tracing::debug!(%error, "a connection ended before it was a WebSocket"),
         }

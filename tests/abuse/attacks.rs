@@ -2,6 +2,7 @@
 
 mod connections;
 mod queries;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +25,10 @@ pub(crate) struct Target {
 
 /// The branch that is attacked.
 pub(crate) const BRANCH: &str = "dar";
+/// One that is not.
+const OTHER_BRANCH: &str = "remal";
+/// The attack whose polite client is in the attacked branch, too.
+const SAME_BRANCH: &str = "batches-beside-single";
 
 /// An attack.
 pub(crate) struct Attack {
@@ -39,9 +44,25 @@ pub(crate) struct Attack {
     pub(crate) run: fn(Target, Duration) -> BoxFuture<'static, Result<Answers>>,
 }
 
+impl Attack {
+    /// Where the polite client reads and writes: what is done to one branch is to spare the others.
+    pub(crate) fn polite_branch(&self) -> &'static str {
+        if self.name == SAME_BRANCH { BRANCH } else { OTHER_BRANCH }
+    }
+}
+
 /// How often an attacker was answered with each status; `none` where no answer came.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(pub(crate) BTreeMap<String, usize>);
+
+impl Answers {
+    /// Those of another attacker, too.
+    fn add(&mut self, other: Self) {
+        for (status, count) in other.0 {
+            *self.0.entry(status).or_default() += count;
+        }
+    }
+}
 
 /// All of them.
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -55,6 +76,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     connections::BODIES,
     connections::HEADS,
     connections::SILENT,
+    shares::BATCHES,
 ];
 
 /// Sends one request again and again from so many clients at once, until the time is over.
@@ -89,9 +111,7 @@ pub(crate) async fn repeat(
     };
     let mut all = Answers::default();
     for answers in join_all((0..clients).map(|_| attacker())).await {
-        for (status, count) in answers.0 {
-            *all.0.entry(status).or_default() += count;
-        }
+        all.add(answers);
     }
     all
 }

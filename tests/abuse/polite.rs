@@ -7,14 +7,15 @@ use serde_json::json;
 use tests::client::{Client, TablePath};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Its branch; attacks go to others.
-const BRANCH: &str = "remal";
 /// Between two requests: half of them write.
 const PERIOD: Duration = Duration::from_millis(20);
 
 /// A client of the attacked node.
 #[derive(Debug, Clone)]
-pub(crate) struct PoliteClient(Client);
+pub(crate) struct PoliteClient {
+    client: Client,
+    branch: &'static str,
+}
 
 /// What it saw.
 #[derive(Debug, Clone, Default)]
@@ -40,8 +41,9 @@ impl Latencies {
 }
 
 impl PoliteClient {
-    pub(crate) fn new(client: Client) -> Self {
-        Self(client)
+    /// One that reads and writes in this branch.
+    pub(crate) fn new(client: Client, branch: &'static str) -> Self {
+        Self { client, branch }
     }
 
     /// Reads and writes for so long.
@@ -56,8 +58,9 @@ impl PoliteClient {
             if due >= end {
                 break;
             }
-            let client = self.0.clone();
-            requests.push(tokio::spawn(async move { (ask(&client, n).await, due.elapsed()) }));
+            let Self { client, branch } = self.clone();
+            let asked = async move { (ask(&client, branch, n).await, due.elapsed()) };
+            requests.push(tokio::spawn(asked));
         }
         let mut seen = Latencies::default();
         for request in requests {
@@ -72,8 +75,8 @@ impl PoliteClient {
 }
 
 /// One request; whether it succeeded.
-async fn ask(client: &Client, n: u64) -> bool {
-    let place = TablePath::pos(BRANCH, "dining_tables");
+async fn ask(client: &Client, branch: &str, n: u64) -> bool {
+    let place = TablePath::pos(branch, "dining_tables");
     let record =
         json!({ "record": { "id": format!("polite-{}", n % 10), "name": format!("T{n}") } });
     let reply = match n % 2 {

@@ -117,9 +117,13 @@ impl Report {
     pub(crate) const HEADER: &str = "attack             polite p99: quiet → attacked   failed   \
                                      MiB: before → most → after (s)   elections   answers";
 
+    /// Of the p50 or the p99, whichever grew more.
     fn ratio(&self) -> f64 {
-        let quiet = self.quiet.quantile(0.99).max(QUIET_MIN);
-        self.attacked.quantile(0.99).as_secs_f64() / quiet.as_secs_f64()
+        let grown = |share| {
+            let quiet = self.quiet.quantile(share).max(QUIET_MIN);
+            self.attacked.quantile(share).as_secs_f64() / quiet.as_secs_f64()
+        };
+        grown(0.5).max(grown(0.99))
     }
 
     /// Whether the rule holds.
@@ -138,10 +142,13 @@ impl Report {
     pub(crate) fn json(&self) -> Value {
         let (before, peak, after) = self.memory;
         let micros = |seen: &Latencies| seen.quantile(0.99).as_micros() as u64;
+        let median = |seen: &Latencies| seen.quantile(0.5).as_micros() as u64;
         json!({
             "attack": self.attack,
             "holds": self.holds(),
             "polite": {
+                "quietP50Micros": median(&self.quiet),
+                "attackedP50Micros": median(&self.attacked),
                 "quietP99Micros": micros(&self.quiet),
                 "attackedP99Micros": micros(&self.attacked),
                 "ratio": self.ratio(),

@@ -122,7 +122,10 @@ impl CatalogueClient {
         let asked = self.leaders.ask_once(GroupId::CLUSTER, &request, ATTEMPT_TIMEOUT);
         let index = asked.await.map_err(|refusal| match refusal {
             Refusal::NotLeader { .. } | Refusal::Indeterminate => unconfirmed(),
-            Refusal::Busy { .. } | Refusal::Unavailable { .. } | Refusal::MemoryFull(_) => refusal,
+            Refusal::Busy { .. }
+            | Refusal::Exhausted { .. }
+            | Refusal::Unavailable { .. }
+            | Refusal::MemoryFull(_) => refusal,
         })?;
         Ok(self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?)
     }

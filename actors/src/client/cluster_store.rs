@@ -23,6 +23,7 @@ use crate::message::{PeerCast, encode};
 use crate::partition;
 use crate::peers::Peers;
 use crate::read_pool::ReadPool;
+use crate::shares::Requester;
 use crate::status::report::StatusReporter;
 use crate::status::{ClusterStatus, LocalReplicas};
 use crate::store::{
@@ -50,9 +51,13 @@ pub(crate) struct Inner {
 }
 
 impl Store for ClusterStore {
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
+    fn submit_for(
+        &self,
+        requester: Requester,
+        command: Command,
+    ) -> BoxFuture<'static, Result<Outcome, RouteError>> {
         let writes = self.0.writes.clone();
-        Box::pin(async move { writes.submit(command).await })
+        Box::pin(async move { writes.submit(requester, command).await })
     }
 
     fn read(

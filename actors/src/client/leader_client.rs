@@ -258,9 +258,14 @@ where
         match refusal {
             // The caller relies on `Busy` meaning that nothing was done, so an earlier attempt that
             // may have been carried out counts for more than the refusal of a later one.
-            Refusal::Busy { .. } | Refusal::MemoryFull(_) if !maybe_done => return Err(refusal),
+            Refusal::Busy { .. } | Refusal::Exhausted { .. } | Refusal::MemoryFull(_)
+                if !maybe_done =>
+            {
+                return Err(refusal);
+            }
             Refusal::Indeterminate => maybe_done = true,
             Refusal::Busy { .. }
+            | Refusal::Exhausted { .. }
             | Refusal::NotLeader { .. }
             | Refusal::Unavailable { .. }
             | Refusal::MemoryFull(_) => {}

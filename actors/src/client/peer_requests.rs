@@ -14,6 +14,7 @@ use crate::limits::{ATTEMPT_TIMEOUT, CATCH_UP_BYTES};
 use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::offload::{event_bytes, offload, reply_bytes};
 use crate::peers::Inbox;
+use crate::shares::Requester;
 
 impl Inbox for ClusterStore {
     fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
@@ -72,7 +73,10 @@ impl ClusterStore {
         };
         let catalogue_client = &self.0.catalogue_client;
         match request {
-            PeerRequest::Submit(command) => self.answer_submit(command).await,
+            PeerRequest::Submit(command) => self.answer_submit(Requester::default(), command).await,
+            PeerRequest::SubmitFor(requester, command) => {
+                self.answer_submit(requester, command).await
+            }
             PeerRequest::Read { key, read, level } => self.answer_read(key, read, level).await,
             PeerRequest::ReadIndex(partition) => {
                 reply(self.0.reads.index(partition).await, PeerReply::Index)
@@ -99,12 +103,13 @@ impl ClusterStore {
         }
     }
 
-    async fn answer_submit(&self, command: Command) -> PeerReply {
+    async fn answer_submit(&self, requester: Requester, command: Command) -> PeerReply {
         // A branch that is not known here is not denied: the asker has a newer catalogue.
         let Ok(partition) = self.0.catalogue_client.locate(&command.key) else {
             return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
-        let outcome = self.0.writes.submit_here(partition, command, ATTEMPT_TIMEOUT).await;
+        let submission = self.0.writes.submit_here(partition, requester, command, ATTEMPT_TIMEOUT);
+        let outcome = submission.await;
         reply(outcome, PeerReply::Outcome)
     }
 

@@ -1,13 +1,11 @@
 //! Writes: has a command decided by the leader of its partition, always under the same id: so a
 //! caller sees latency, not the cluster's troubles.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
 use raft::{GroupId, Priority};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::client::CatalogueClient;
@@ -15,13 +13,14 @@ use crate::client::LocalPartitions;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
 use crate::client::route_error;
 use crate::level_gate::LevelGate;
-use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
+use crate::limits::{ADDRESS_PERCENT, LARGE_COMMAND_BYTES, NODE_WEIGHT_MAX, REQUEST_DEADLINE};
 use crate::memory::{Memory, MemoryClass};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
-use crate::partition::activations::Submission;
-use crate::partition::proposer::{OutcomeSender, rough_bytes};
+use crate::partition::proposer::{OutcomeSender, Submission};
+use crate::partition::weight::{rough_bytes, weight_of};
+use crate::shares::{Requester, ShareLimiter};
 use crate::store::RouteError;
 
 /// The way of a command to its leader. Cheap to clone.
@@ -31,8 +30,8 @@ pub(crate) struct Writes {
     catalogue_client: CatalogueClient,
     partitions: LocalPartitions,
     levels: LevelGate,
-    /// Bounds the commands that wait on this node.
-    permits: Arc<Semaphore>,
+    /// Bounds the commands that wait on this node, by weight.
+    shares: ShareLimiter,
     memory: Memory,
 }
 
@@ -44,15 +43,19 @@ impl Writes {
         levels: LevelGate,
         memory: Memory,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(NODE_PERMITS));
-        Self { leaders, catalogue_client, partitions, levels, permits, memory }
+        let shares = ShareLimiter::new(NODE_WEIGHT_MAX, ADDRESS_PERCENT);
+        Self { leaders, catalogue_client, partitions, levels, shares, memory }
     }
 
     /// Has a command decided, once, within `REQUEST_DEADLINE`.
     ///
     /// # Errors
     /// `Indeterminate` if it may have been decided; any other error if it was not.
-    pub(crate) async fn submit(&self, mut command: Command) -> Result<Outcome, RouteError> {
+    pub(crate) async fn submit(
+        &self,
+        requester: Requester,
+        mut command: Command,
+    ) -> Result<Outcome, RouteError> {
         let partition = self.catalogue_client.find(&command.key).await?;
         // The proposer asks again, for the log. Asked here as well because the leader may be of a
         // build that cannot read the message, and could not say why it refuses.
@@ -66,7 +69,7 @@ impl Writes {
             command.id.session.insert(0, '@');
         }
         let deadline = Instant::now() + REQUEST_DEADLINE;
-        let request = SubmitRequest { writes: self, partition, command };
+        let request = SubmitRequest { writes: self, partition, requester, command };
         self.leaders.ask(GroupId::from(partition), &request, deadline).await.map_err(route_error)
     }
 
@@ -77,6 +80,7 @@ impl Writes {
     pub(crate) async fn submit_here(
         &self,
         partition: PartitionId,
+        requester: Requester,
         command: Command,
         timeout: Duration,
     ) -> Result<Outcome, Refusal> {
@@ -88,11 +92,11 @@ impl Writes {
         if command.request.adds() {
             self.memory.check(MemoryClass::Branches, 0).map_err(Refusal::MemoryFull)?;
         }
-        let permit = Arc::clone(&self.permits)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
-        let (reply, outcome) = OutcomeSender::new(permit);
-        let submission = Submission { command, reply };
+        let weight = weight_of(&command);
+        let share = self.shares.acquire(requester, weight);
+        let share = share.map_err(|it| Refusal::exhausted(BusyScope::Node, it))?;
+        let (reply, outcome) = OutcomeSender::new(share);
+        let submission = Submission { requester, weight, command, reply };
         // Straight to the branch's actor. Without one, or while it ends, the partition's actor
         // starts the next.
         if let Err(submission) = local.activations.submit(submission)
@@ -112,6 +116,7 @@ impl Writes {
 struct SubmitRequest<'a> {
     writes: &'a Writes,
     partition: PartitionId,
+    requester: Requester,
     command: Command,
 }
 
@@ -119,7 +124,7 @@ impl LeaderRequest for SubmitRequest<'_> {
     type Answer = Outcome;
 
     fn message(&self) -> (Priority, Bytes) {
-        let encoded = || encode(&PeerRequest::Submit(self.command.clone()));
+        let encoded = || encode(&PeerRequest::SubmitFor(self.requester, self.command.clone()));
         let message = offload(rough_bytes(&self.command), encoded);
         (priority_of(&self.command, message.len()), message)
     }
@@ -129,7 +134,8 @@ impl LeaderRequest for SubmitRequest<'_> {
     }
 
     async fn perform(&self, timeout: Duration) -> Result<Outcome, Refusal> {
-        self.writes.submit_here(self.partition, self.command.clone(), timeout).await
+        let Self { writes, partition, requester, command } = self;
+        writes.submit_here(*partition, *requester, command.clone(), timeout).await
     }
 }
 

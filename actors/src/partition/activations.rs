@@ -10,21 +10,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{BranchKey, Command, Request};
+use model::{BranchKey, Request};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef, MessagingErr};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::proposer::OutcomeSender;
-use crate::limits::{BRANCH_BULK_PERMITS, BRANCH_PERMITS};
+use super::proposer::Submission;
+use crate::limits::{ADDRESS_PERCENT, BRANCH_BULK_PERMITS, BRANCH_WEIGHT_MAX};
 use crate::message::{BusyScope, Refusal};
-
-/// A command and who waits for its outcome.
-pub(crate) struct Submission {
-    pub(crate) command: Command,
-    pub(crate) reply: OutcomeSender,
-}
+use crate::shares::{Share, ShareLimiter};
 
 /// Messages of a branch actor.
 #[allow(clippy::large_enum_variant, reason = "the large one is nearly every message")]
@@ -103,8 +97,8 @@ impl BranchHandle {
     #[expect(clippy::result_large_err, reason = "it is given back whole, to be sent elsewhere")]
     fn submit(&self, mut submission: Submission) -> Result<(), Submission> {
         // Before it is sent: the actor's queue itself has no bound, its permits are the bound.
-        match self.admission.admit(&submission.command.request) {
-            Ok(permit) => permit.into_iter().for_each(|permit| submission.reply.hold(permit)),
+        match self.admission.admit(&submission) {
+            Ok(share) => share.into_iter().for_each(|share| submission.reply.hold(share)),
             Err(refusal) => {
                 submission.reply.answer(Err(refusal));
                 return Ok(());
@@ -148,34 +142,36 @@ impl CommandClass {
 }
 
 /// How much may wait for one branch, by class, so that bulk operations cannot take all places of
-/// writes, nor writes those of bulk operations.
+/// writes, nor writes those of bulk operations; and of whom, so that no client can take all.
 pub(crate) struct Admission {
-    writes: Arc<Semaphore>,
-    bulk: Arc<Semaphore>,
+    /// By weight.
+    writes: ShareLimiter,
+    /// By number.
+    bulk: ShareLimiter,
     last_admitted: Mutex<Instant>,
 }
 
 impl Admission {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            writes: Arc::new(Semaphore::new(BRANCH_PERMITS)),
-            bulk: Arc::new(Semaphore::new(BRANCH_BULK_PERMITS)),
+            writes: ShareLimiter::new(BRANCH_WEIGHT_MAX, ADDRESS_PERCENT),
+            bulk: ShareLimiter::new(BRANCH_BULK_PERMITS, ADDRESS_PERCENT),
             last_admitted: Mutex::new(Instant::now()),
         })
     }
 
     /// A place for a command, held until its outcome is known. The leader's own commands need none:
     /// each definition is sent once a second at most.
-    fn admit(&self, request: &Request) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
-        let places = match CommandClass::of(request) {
-            CommandClass::Write => &self.writes,
-            CommandClass::Bulk => &self.bulk,
+    fn admit(&self, submission: &Submission) -> Result<Option<Share>, Refusal> {
+        let Submission { requester, weight, command, .. } = submission;
+        let share = match CommandClass::of(&command.request) {
+            CommandClass::Write => self.writes.acquire(*requester, *weight),
+            CommandClass::Bulk => self.bulk.acquire(*requester, 1),
             CommandClass::Cluster => return Ok(None),
         };
-        let permit = Arc::clone(places).try_acquire_owned();
-        let permit = permit.map_err(|_| Refusal::Busy { what: BusyScope::Branch })?;
+        let share = share.map_err(|it| Refusal::exhausted(BusyScope::Branch, it))?;
         *self.last_admitted.lock() = Instant::now();
-        Ok(Some(permit))
+        Ok(Some(share))
     }
 
     /// How long nothing was admitted.
@@ -186,38 +182,60 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
-    use model::{Object, Request, Seed};
+    use model::{Command, Object, Request, Seed};
 
+    use super::super::proposer::OutcomeSender;
+    use super::super::weight::weight_of;
     use super::*;
+    use crate::shares::Requester;
     use crate::testing::insert;
 
-    fn seed() -> Request {
-        Request::Seed(Arc::new(Seed { tables: Object::new() }))
+    fn submission(request: Request, connection: u64) -> Submission {
+        let command = Command { request, ..insert("dar", "n1", "x") };
+        let node = ShareLimiter::new(10, ADDRESS_PERCENT);
+        let reply = OutcomeSender::new(node.acquire(Requester::default(), 1).unwrap()).0;
+        let requester = Requester { connection, ..Requester::default() };
+        Submission { requester, weight: weight_of(&command), command, reply }
+    }
+
+    fn write(connection: u64) -> Submission {
+        submission(insert("dar", "n1", "x").request, connection)
+    }
+
+    fn seed() -> Submission {
+        submission(Request::Seed(Arc::new(Seed { tables: Object::new() })), 1)
     }
 
     #[tokio::test]
     async fn writes_that_wait_take_no_place_of_the_leaders_commands() {
-        let (admission, write) = (Admission::new(), insert("dar", "n1", "x").request);
+        let admission = Admission::new();
         let mut held = Vec::new();
-        while let Ok(permit) = admission.admit(&write) {
-            held.push(permit);
+        while let Ok(share) = admission.admit(&write(1)) {
+            held.push(share);
         }
-        assert_eq!(held.len(), BRANCH_PERMITS);
-        assert_eq!(admission.admit(&write).unwrap_err(), Refusal::Busy { what: BusyScope::Branch });
+        assert!(!held.is_empty());
+        let refused = admission.admit(&write(1)).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::Exhausted { what: BusyScope::Branch, .. }),
+            "{refused:?}"
+        );
         assert!(admission.admit(&seed()).unwrap().is_none(), "it needs no place");
+        assert!(admission.admit(&write(2)).unwrap().is_some(), "another client finds a place");
         held.pop();
-        assert!(admission.admit(&write).unwrap().is_some(), "one place is free again");
+        assert!(admission.admit(&write(1)).unwrap().is_some(), "one place is free again");
     }
 
     #[tokio::test]
     async fn bulk_operations_and_writes_have_places_of_their_own() {
-        let (admission, write) = (Admission::new(), insert("dar", "n1", "x").request);
-        assert_eq!(CommandClass::of(&write), CommandClass::Write);
-        assert_eq!(CommandClass::of(&seed()), CommandClass::Cluster);
-        let held: Vec<_> = (0..BRANCH_BULK_PERMITS)
-            .map(|_| Arc::clone(&admission.bulk).try_acquire_owned().unwrap())
+        let admission = Admission::new();
+        assert_eq!(CommandClass::of(&write(1).command.request), CommandClass::Write);
+        assert_eq!(CommandClass::of(&seed().command.request), CommandClass::Cluster);
+        let _held: Vec<_> = (0..)
+            .map_while(|n| {
+                let requester = Requester { connection: n, ..Requester::default() };
+                admission.bulk.acquire(requester, 1).ok()
+            })
             .collect();
-        assert!(admission.admit(&write).unwrap().is_some(), "bulk operations took no place of it");
-        drop(held);
+        assert!(admission.admit(&write(1)).unwrap().is_some(), "bulk operations took no place");
     }
 }

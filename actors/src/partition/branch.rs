@@ -15,9 +15,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::activations::{Activations, Admission, BranchMessage, Submission};
+use super::activations::{Activations, Admission, BranchMessage};
 use super::machine::AppliedPartition;
-use super::proposer::{Proposal, Proposer};
+use super::proposer::{Proposer, Submission};
 
 /// How long a definition on its way is waited for before it is sent again.
 const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -75,17 +75,19 @@ impl Actor for BranchActor {
 
 impl State {
     fn submit(&mut self, submission: Submission) {
-        let Submission { command, reply } = submission;
         let BranchArguments { key, catalogue, applied, proposer, .. } = &self.arguments;
         let catalogue = Arc::clone(&catalogue.borrow());
-        // In one proposal: nothing of another branch's proposals can come between a definition and
-        // the command that needs it, and both are lost or decided together.
-        let prerequisites = self.definition.commands_due(key, &catalogue, applied);
-        let sends_definition = !prerequisites.is_empty();
-        let taken = proposer.enqueue(Proposal { prerequisites, command, reply: Some(reply) });
-        if taken && sends_definition {
+        // The leader's own commands go before those of clients, so that a definition is in the log
+        // before the command that needs it, whosever turn it is. Where it is lost without the
+        // command, the branch refuses that one as undefined, and the store asks again.
+        let due = self.definition.commands_due(key, &catalogue, applied);
+        if !due.is_empty() {
+            if let Err(refusal) = proposer.enqueue_own(due) {
+                return submission.reply.answer(Err(refusal));
+            }
             self.definition.sent(catalogue.revision);
         }
+        proposer.enqueue(submission);
     }
 
     /// Only this actor can tell: a command may have been admitted since it was asked to sleep.

@@ -1,66 +1,99 @@
 //! Proposer: the only writer of a partition's log. It stamps, puts the commands of many branches
 //! into one entry, proposes it, and sends each caller the outcome.
 //!
-//! Promise: commands enter the log in the order they were handed in. Everything of one proposer
-//! is fenced by one term: once the leader has changed, nothing of it can be taken any more.
+//! Promises:
+//! - the commands of one client enter the log in the order they were handed in; those of different
+//!   clients take turns by weight (`fair_queue.rs`), and the leader's own come first;
+//! - everything of one proposer is fenced by one term: once the leader has changed, nothing of it
+//!   can be taken any more.
+//!
 //! Refused: a command of a level that the cluster has not agreed on.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
 use model::{AppliedCommand, Batch, Command, Outcome, Reject, Timestamp};
+use parking_lot::Mutex;
 use raft::{ProposeError, TypedGroup};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::fair_queue::FairQueue;
 use super::machine::{AppliedPartition, PartitionMachine};
+use super::weight::{rough_bytes, weight_of};
 use crate::level_gate::LevelGate;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_COMMANDS_MAX};
 use crate::message::{BusyScope, Refusal};
 use crate::offload::offload;
+use crate::shares::{Requester, Share};
 
 /// Where a command's outcome goes, and what is held until it is known.
 pub(crate) struct OutcomeSender {
     answer: oneshot::Sender<Result<Outcome, Refusal>>,
-    permits: Vec<OwnedSemaphorePermit>,
+    shares: Vec<Share>,
 }
 
 impl OutcomeSender {
-    /// A caller that waits. The permit bounds what waits on this node.
-    pub(crate) fn new(
-        permit: OwnedSemaphorePermit,
-    ) -> (Self, oneshot::Receiver<Result<Outcome, Refusal>>) {
+    /// A caller that waits. The share bounds what waits on this node.
+    pub(crate) fn new(share: Share) -> (Self, oneshot::Receiver<Result<Outcome, Refusal>>) {
         let (answer, outcome) = oneshot::channel();
-        (Self { answer, permits: vec![permit] }, outcome)
+        (Self { answer, shares: vec![share] }, outcome)
     }
 
-    /// Holds one more permit until the outcome is known.
-    pub(crate) fn hold(&mut self, permit: OwnedSemaphorePermit) {
-        self.permits.push(permit);
+    /// Holds one more share until the outcome is known.
+    pub(crate) fn hold(&mut self, share: Share) {
+        self.shares.push(share);
+    }
+
+    /// Whether nobody waits for the outcome any more.
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
     }
 
     /// Answers the caller; one that left needs no answer.
     pub(crate) fn answer(self, outcome: Result<Outcome, Refusal>) {
         // First: a caller that asks again as soon as it is answered must find its place free.
-        drop(self.permits);
+        drop(self.shares);
         let _ = self.answer.send(outcome);
     }
 }
 
-/// A command on its way into the log, after those it needs (its branch's definition and seed).
-pub(crate) struct Proposal {
-    pub(crate) prerequisites: Vec<Command>,
+/// A command, whose it is, and who waits for its outcome.
+pub(crate) struct Submission {
+    pub(crate) requester: Requester,
+    /// See `weight.rs`.
+    pub(crate) weight: u64,
     pub(crate) command: Command,
-    pub(crate) reply: Option<OutcomeSender>,
+    pub(crate) reply: OutcomeSender,
+}
+
+/// The commands that wait for their entry.
+#[derive(Default)]
+struct Waiting {
+    /// The leader's own, such as definitions, which nobody waits for.
+    own: VecDeque<Command>,
+    /// Those of clients.
+    submissions: FairQueue<Submission>,
+    /// Whether the task has ended, and nothing is proposed any more.
+    ended: bool,
+}
+
+/// The queue before the log. What waits in it is bounded by the shares of those who wait, and of
+/// the leader's own by `LEADER_COMMANDS_MAX`.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    added: Notify,
 }
 
 /// The way to a partition's proposer. Dropping the last one ends it: callers that still wait are
 /// told that their outcome is unknown.
 #[derive(Clone)]
 pub(crate) struct Proposer {
-    queue: mpsc::Sender<Proposal>,
+    queue: Arc<Queue>,
     levels: LevelGate,
     _task: Arc<AbortOnDropHandle<()>>,
 }
@@ -73,43 +106,109 @@ impl Proposer {
         applied: Arc<AppliedPartition>,
         levels: LevelGate,
     ) -> Self {
-        let (queue, incoming) = mpsc::channel(NODE_PERMITS);
+        let queue = Arc::new(Queue::default());
         let work = ProposerTask { group, term, applied, levels: levels.clone(), stamped: None };
-        let task = tokio::spawn(work.run(incoming));
+        let task = tokio::spawn(work.run(QueueEnd(Arc::clone(&queue))));
         Self { queue, levels, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
-    /// Hands a command in; whether it was taken. Never waits: where the queue is full, whoever
-    /// waits for the command is told at once.
-    pub(crate) fn enqueue(&self, proposal: Proposal) -> bool {
+    /// Hands a client's command in. Never waits: where it cannot be taken, whoever waits for it is
+    /// told at once.
+    pub(crate) fn enqueue(&self, submission: Submission) {
         // Here and not when it is stamped: what may be written now may be written when its turn
         // comes.
-        let (proposal, refusal) = match proposal.check(&self.levels) {
-            Err(refusal) => (proposal, refusal),
-            Ok(()) => match self.queue.try_send(proposal) {
-                Ok(()) => return true,
-                Err(mpsc::error::TrySendError::Full(proposal)) => {
-                    (proposal, Refusal::Busy { what: BusyScope::Node })
-                }
-                // The term is over and the task with it; the entry was never proposed.
-                Err(mpsc::error::TrySendError::Closed(proposal)) => {
-                    (proposal, Refusal::NotLeader { hint: None })
-                }
-            },
-        };
-        // Nobody waits for what a leader proposes by itself: the caller proposes it again.
-        if let Some(reply) = proposal.reply {
-            reply.answer(Err(refusal));
+        if let Err(refusal) = self.levels.check(&submission.command) {
+            return submission.reply.answer(Err(refusal));
         }
-        false
+        let mut waiting = self.queue.waiting.lock();
+        if waiting.ended {
+            drop(waiting);
+            // The term is over and the task with it; the command was never proposed.
+            return submission.reply.answer(Err(Refusal::NotLeader { hint: None }));
+        }
+        waiting.submissions.push(submission.requester, submission.weight, submission);
+        drop(waiting);
+        self.queue.added.notify_one();
+    }
+
+    /// Hands in commands that the leader proposes by itself, in this order: all or none. Nobody
+    /// waits for them: whoever hands them in looks again later.
+    ///
+    /// # Errors
+    /// Why they were not taken.
+    pub(crate) fn enqueue_own(&self, commands: Vec<Command>) -> Result<(), Refusal> {
+        commands.iter().try_for_each(|command| self.levels.check(command))?;
+        let mut waiting = self.queue.waiting.lock();
+        if waiting.ended {
+            return Err(Refusal::NotLeader { hint: None });
+        }
+        if waiting.own.len() + commands.len() > LEADER_COMMANDS_MAX {
+            return Err(Refusal::Busy { what: BusyScope::Node });
+        }
+        waiting.own.extend(commands);
+        drop(waiting);
+        self.queue.added.notify_one();
+        Ok(())
     }
 }
 
-impl Proposal {
-    /// Whether all of it may be written now.
-    fn check(&self, levels: &LevelGate) -> Result<(), Refusal> {
-        let mut commands = self.prerequisites.iter().chain([&self.command]);
-        commands.try_for_each(|command| levels.check(command))
+/// The end of the queue that the task takes from. Dropped, what still waits is dropped with it: its
+/// callers are told that the outcome is unknown.
+struct QueueEnd(Arc<Queue>);
+
+impl Drop for QueueEnd {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting.lock();
+        let left = std::mem::take(&mut *waiting);
+        waiting.ended = true;
+        // Without the lock: what is dropped gives its shares back.
+        drop(waiting);
+        drop(left);
+    }
+}
+
+impl QueueEnd {
+    /// The next entry's commands, once there are some.
+    async fn next(&self) -> BatchBuilder {
+        loop {
+            let mut abandoned = Vec::new();
+            let builder = self.0.waiting.lock().next_batch(&mut abandoned);
+            // Without the lock, as they give their shares back.
+            drop(abandoned);
+            if !builder.commands.is_empty() {
+                return builder;
+            }
+            // A note that was left meanwhile is not lost: it ends this at once.
+            self.0.added.notified().await;
+        }
+    }
+}
+
+impl Waiting {
+    /// What goes into one entry: the leader's own commands first, then those of clients whose turn
+    /// it is, as many as may be in one; a large one alone. Whatever its caller no longer waits for
+    /// is left out: nothing of it was proposed, and a caller that tries again has sent it anew.
+    fn next_batch(&mut self, abandoned: &mut Vec<Submission>) -> BatchBuilder {
+        let mut builder = BatchBuilder::default();
+        while builder.takes(1)
+            && let Some(command) = self.own.pop_front()
+        {
+            builder.weight += weight_of(&command);
+            builder.add(command);
+        }
+        while let Some(weight) = self.submissions.next_weight()
+            && builder.takes(weight)
+            && let Some(submission) = self.submissions.pop()
+        {
+            if submission.reply.is_abandoned() {
+                abandoned.push(submission);
+                continue;
+            }
+            builder.weight += submission.weight;
+            builder.add(submission.command);
+            builder.replies.push((builder.commands.len() - 1, submission.reply));
+        }
+        builder
     }
 }
 
@@ -128,78 +227,37 @@ struct BatchBuilder {
     commands: Vec<Command>,
     replies: Vec<(usize, OutcomeSender)>,
     bytes: usize,
+    weight: u64,
 }
 
 impl BatchBuilder {
-    fn add(&mut self, proposal: Proposal) {
-        // All of a proposal, also where that is more than a batch should hold: with an entry's end
-        // between a definition and the command that needs it, one could be lost without the other.
-        for command in proposal.prerequisites.into_iter().chain([proposal.command]) {
-            self.bytes += rough_bytes(&command);
-            self.commands.push(command);
-        }
-        if let Some(reply) = proposal.reply {
-            // The last command is the caller's; nobody waits for its prerequisites.
-            self.replies.push((self.commands.len() - 1, reply));
-        }
+    fn add(&mut self, command: Command) {
+        self.bytes += rough_bytes(&command);
+        self.commands.push(command);
     }
 
-    fn takes_more(&self) -> bool {
-        self.commands.len() < BATCH_COMMANDS_MAX && self.bytes < BATCH_BYTES_MAX
+    /// Whether a command of this weight may be in it: the first one may, whatever its weight.
+    fn takes(&self, weight: u64) -> bool {
+        self.commands.is_empty()
+            || self.commands.len() < BATCH_COMMANDS_MAX
+                && self.bytes < BATCH_BYTES_MAX
+                && self.weight + weight <= BATCH_CHANGES_MAX
     }
-}
-
-/// A command's size, near enough to bound a batch: exact sizes would cost a second encoding.
-pub(crate) fn rough_bytes(command: &Command) -> usize {
-    match &command.request {
-        model::Request::Transaction(transaction) => {
-            let record = |record: &model::Object| 64 + 48 * record.len();
-            let sizes = transaction.mutations.iter().map(|mutation| match mutation {
-                model::Mutation::Record(mutation) => record(&mutation.record),
-                model::Mutation::ReplaceChildren(children) => {
-                    64 + children.rows.iter().map(record).sum::<usize>()
-                }
-            });
-            sizes.sum()
-        }
-        model::Request::Define(_) | model::Request::Fill(_) | model::Request::Seed(_) => 64 * 1024,
-        model::Request::Reserve(_) => 128,
-        #[cfg(feature = "next-level")]
-        model::Request::ReserveAtNextLevel(_) => 128,
-        model::Request::SetSequence(_) => 1024,
-        model::Request::Call(call) => 128 + call.arguments.len(),
-        model::Request::Reset(_) => 64 * 1024,
-        model::Request::Replace(replace) => rough_rows(&replace.tables),
-        model::Request::Purge(_) | model::Request::Restore(_) => 512,
-    }
-}
-
-/// Large tables go alone: an entry must not hold up a heartbeat.
-fn rough_rows(tables: &model::Object) -> usize {
-    let rows = |value: &model::Value| value.as_array().map_or(1, <[model::Value]>::len);
-    tables.iter().map(|(_, value)| 512 * rows(value)).sum()
 }
 
 impl ProposerTask {
-    async fn run(mut self, mut incoming: mpsc::Receiver<Proposal>) {
+    async fn run(mut self, queue: QueueEnd) {
         // One entry at a time: what comes while it is on its way is in the next one. So batches
-        // grow by themselves under load, a command alone waits for no companions, and the order of
-        // the queue is the order of the log.
-        while let Some(first) = incoming.recv().await {
-            let mut builder = BatchBuilder::default();
-            builder.add(first);
-            while builder.takes_more() {
-                match incoming.try_recv() {
-                    Ok(proposal) => builder.add(proposal),
-                    Err(_) => break,
-                }
-            }
+        // grow by themselves under load, a command alone waits for no companions, and the order in
+        // which the queue gives them is the order of the log. Ends with the last `Proposer`.
+        loop {
+            let builder = queue.next().await;
             self.propose(builder).await;
         }
     }
 
     async fn propose(&mut self, builder: BatchBuilder) {
-        let BatchBuilder { commands, mut replies, bytes } = builder;
+        let BatchBuilder { commands, mut replies, bytes, .. } = builder;
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
         // Stamped once, here: replicas that apply the entry read no clock and draw no numbers, so
         // that they cannot differ.

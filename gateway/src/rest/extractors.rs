@@ -49,7 +49,9 @@ impl FromRequestParts<App> for ScopedStore {
     /// The data as whoever sent a request may see and change it.
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let principal = Principal::from_request_parts(parts, app).await?;
-        Ok(app.store(&principal))
+        // Without one the request came over no connection: it is this node's own.
+        let requester = parts.extensions.get().copied().unwrap_or_default();
+        Ok(app.store(&principal, requester))
     }
 }
 

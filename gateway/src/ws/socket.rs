@@ -27,7 +27,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use crate::app::{App, now};
-use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::intake::Intake;
 use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
@@ -65,7 +64,7 @@ enum CloseReason {
 /// `held` counts what it takes of memory.
 pub(crate) async fn run(
     app: App,
-    principal: Principal,
+    store: ScopedStore,
     socket: WebSocket,
     intake: Intake,
     held: HeldMemory,
@@ -77,7 +76,6 @@ pub(crate) async fn run(
     app.counters.sockets.increment(1.0);
     let counted = App::clone(&app);
     let (mut sink, mut stream) = socket.split();
-    let store = app.store(&principal);
     let (server_id, class) = (Arc::clone(&app.server_id), store.policy_class());
     let session = Session::new(id.clone(), server_id, dialect::of_socket(), class, now());
     let mut task = SocketTask::new(app, store, session, (intake, held), spread);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::status::{ClusterStatus, LocalReplicas};
-use actors::{ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription};
+use actors::{
+    ChangeError, Cursor, Follow, NotReady, Post, Requester, RouteError, Store, TopicSubscription,
+};
 use futures::future::BoxFuture;
 use gateway::{Gateway, GatewayConfig, StoreCall, frame_calls, route_calls};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -49,9 +51,13 @@ impl Recorder {
 }
 
 impl Store for Recorder {
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
+    fn submit_for(
+        &self,
+        requester: Requester,
+        command: Command,
+    ) -> BoxFuture<'static, Result<Outcome, RouteError>> {
         self.saw(StoreCall::Submit);
-        self.fake.submit(command)
+        self.fake.submit_for(requester, command)
     }
 
     fn read(

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actors::status::{BranchStatus, BrokenLog, ClusterStatus, LocalReplica, LocalReplicas};
 use actors::{
-    ChangeError, Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta, Store,
-    TopicSubscription,
+    ChangeError, Cursor, DeltaStream, Follow, FollowItem, Post, Requester, RouteError, SharedDelta,
+    Store, TopicSubscription,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -408,7 +408,11 @@ pub(crate) fn key(branch: &str, module: &str) -> BranchKey {
 }
 
 impl Store for Fake {
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
+    fn submit_for(
+        &self,
+        _: Requester,
+        command: Command,
+    ) -> BoxFuture<'static, Result<Outcome, RouteError>> {
         let this = self.clone();
         async move {
             if let Some(refused) = this.orders().refuse_submit.lock().clone() {

@@ -174,7 +174,7 @@ fn stores(tree: &Tree) -> Vec<Finding> {
                 found.push(file.finding(
                     path.line,
                     format!("names {}", path.shown()),
-                    "`app.store(&principal)`, or what `app.node()` says of the node itself",
+                    "`app.store(…)`, or what `app.node()` says of the node itself",
                 ));
             }
         }

@@ -10,8 +10,13 @@ const PAGE: &str = "docs/overload.md";
 const CRATES: [&str; 4] = ["actors/src/", "gateway/src/", "node/src/", "raft/src/"];
 /// What makes a queue or hands out places. One that holds a single value at a time, `watch` and
 /// `oneshot`, needs no bound.
-const MAKERS: [&str; 4] =
-    ["mpsc::channel(", "broadcast::channel(", "sync_channel(", "Semaphore::new("];
+const MAKERS: [&str; 5] = [
+    "mpsc::channel(",
+    "broadcast::channel(",
+    "sync_channel(",
+    "Semaphore::new(",
+    "ShareLimiter::new(",
+];
 /// What has no bound.
 const UNBOUNDED: [&str; 3] = ["unbounded_channel(", "mpsc::unbounded(", "mpsc::channel()"];
 

@@ -1,0 +1,240 @@
+//! Fair queue: commands that wait for the proposer, in turns between those who sent them.
+//!
+//! Weighted fair queueing: each requester has a queue of its own, and a clock counts the turns.
+//! A command is due when its requester, given an equal part of its address's part, would have had
+//! as much as it weighs; the one that is due first is next. So a client that sends little is due
+//! at once, however much others have waiting, and those who send much share the rest equally.
+//!
+//! Promises:
+//! - commands of one requester come out in the order in which they went in;
+//! - of two addresses that always have something waiting, neither gets ahead of the other by more
+//!   than the two heaviest commands weigh; the same for the connections of one address;
+//! - pushing and popping cost the logarithm of the number of requesters.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::shares::Requester;
+
+/// Parts of the clock for each unit of weight: it moves by less than one where many wait.
+const UNIT: u64 = 1 << 16;
+
+/// Items with a requester and a weight.
+pub(super) struct FairQueue<T> {
+    /// What each address has had by now that had something waiting all the time.
+    clock: u64,
+    flows: HashMap<Requester, Flow<T>>,
+    /// The requesters that have something waiting, by when the first of it is due. The count keeps
+    /// those due at the same time in the order in which they came.
+    due: BTreeMap<(u64, u64), Requester>,
+    count: u64,
+    /// The requesters that have nothing waiting and had more than their part, by when they will
+    /// not have had more: remembered until then, or it would help to stop for a moment.
+    ahead: BTreeSet<(u64, Requester)>,
+    /// By address, the requesters that have something waiting.
+    active: HashMap<Option<IpAddr>, u64>,
+    len: usize,
+}
+
+/// What one requester has waiting.
+struct Flow<T> {
+    items: VecDeque<(u64, T)>,
+    /// When the first of them is due; without any, when the last one was.
+    finish: u64,
+}
+
+impl<T> Default for FairQueue<T> {
+    fn default() -> Self {
+        Self {
+            clock: 0,
+            flows: HashMap::new(),
+            due: BTreeMap::new(),
+            count: 0,
+            ahead: BTreeSet::new(),
+            active: HashMap::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> FairQueue<T> {
+    /// Adds an item behind those of its requester. The weight is 1 at least.
+    pub(super) fn push(&mut self, requester: Requester, weight: u64, item: T) {
+        let flow = self
+            .flows
+            .entry(requester)
+            .or_insert_with(|| Flow { items: VecDeque::new(), finish: self.clock });
+        flow.items.push_back((weight.max(1), item));
+        self.len += 1;
+        if flow.items.len() == 1 {
+            self.ahead.remove(&(flow.finish, requester));
+            *self.active.entry(requester.address).or_default() += 1;
+            self.schedule(requester);
+        }
+    }
+
+    /// The item whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let (_, requester) = self.due.pop_first()?;
+        let flow = self.flows.get_mut(&requester)?;
+        let (weight, item) = flow.items.pop_front()?;
+        let (is_empty, finish) = (flow.items.is_empty(), flow.finish);
+        self.len -= 1;
+        self.clock += weight * UNIT / (self.active.len() as u64).max(1);
+        if is_empty {
+            self.rest(requester, finish);
+        } else {
+            self.schedule(requester);
+        }
+        self.forget();
+        Some(item)
+    }
+
+    /// What the next item weighs.
+    pub(super) fn next_weight(&self) -> Option<u64> {
+        let (_, requester) = self.due.first_key_value()?;
+        self.flows.get(requester)?.items.front().map(|(weight, _)| *weight)
+    }
+
+    /// How many items wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Says when the first item of a requester is due.
+    fn schedule(&mut self, requester: Requester) {
+        let beside = self.active.get(&requester.address).copied().unwrap_or(1);
+        let Some(flow) = self.flows.get_mut(&requester) else { return };
+        let weight = flow.items.front().map_or(1, |(weight, _)| *weight);
+        // Nothing is saved up: who had nothing waiting begins now.
+        flow.finish = flow.finish.max(self.clock) + weight * UNIT * beside;
+        self.count += 1;
+        self.due.insert((flow.finish, self.count), requester);
+    }
+
+    /// A requester has nothing waiting any more.
+    fn rest(&mut self, requester: Requester, finish: u64) {
+        if let Some(beside) = self.active.get_mut(&requester.address) {
+            *beside -= 1;
+            if *beside == 0 {
+                self.active.remove(&requester.address);
+            }
+        }
+        self.ahead.insert((finish, requester));
+    }
+
+    /// Forgets the requesters that had no more than their part; all of them where nothing waits.
+    fn forget(&mut self) {
+        if self.len == 0 {
+            (self.clock, self.count) = (0, 0);
+            self.ahead.clear();
+            self.flows.clear();
+        }
+        while let Some((finish, requester)) = self.ahead.first().copied() {
+            if finish > self.clock {
+                return;
+            }
+            self.ahead.remove(&(finish, requester));
+            self.flows.remove(&requester);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn of(address: u8, connection: u64) -> Requester {
+        Requester { address: Some(Ipv4Addr::new(10, 0, 0, address).into()), connection }
+    }
+
+    /// Adds a new item for each that comes out, and counts what each requester's weighed.
+    fn serve(queue: &mut FairQueue<(Requester, u64)>, turns: usize) -> HashMap<Requester, u64> {
+        let mut served = HashMap::new();
+        for _ in 0..turns {
+            let (requester, weight) = queue.pop().unwrap();
+            *served.entry(requester).or_default() += weight;
+            queue.push(requester, weight, (requester, weight));
+        }
+        served
+    }
+
+    #[test]
+    fn a_single_write_passes_the_batches_of_others() {
+        for address in [1, 2] {
+            let mut queue = FairQueue::default();
+            let batches = |queue: &mut FairQueue<u64>| {
+                (0..32).for_each(|n| queue.push(of(1, n), 500, n));
+            };
+            (0..3).for_each(|_| batches(&mut queue));
+            let mut passed = Vec::new();
+            // Whenever it comes, and whether it is of the same address or not.
+            for n in 0..40 {
+                queue.pop().unwrap();
+                queue.push(of(address, 99), 1, 1_000 + n);
+                let before = (0..).take_while(|_| queue.pop() < Some(1_000)).count();
+                passed.push(before);
+            }
+            assert!(passed.iter().all(|before| *before <= 1), "{passed:?}");
+            let first = passed.iter().filter(|before| **before == 0).count();
+            assert!(first >= 38, "{passed:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_one_requester_stays() {
+        let mut queue = FairQueue::default();
+        for n in 0..300_u64 {
+            queue.push(of((n % 3) as u8, n % 7), 1 + (n * 7919) % 50, n);
+        }
+        let mut last: HashMap<Requester, u64> = HashMap::new();
+        let mut count = 0;
+        while let Some(n) = queue.pop() {
+            let before = last.insert(of((n % 3) as u8, n % 7), n);
+            assert!(before.is_none_or(|before| before < n));
+            count += 1;
+        }
+        assert_eq!((count, queue.len()), (300, 0));
+        assert!(queue.flows.is_empty() && queue.active.is_empty() && queue.ahead.is_empty());
+    }
+
+    #[test]
+    fn addresses_share_equally_however_many_connections_they_open() {
+        let mut queue = FairQueue::default();
+        let mut push = |requester, weight| queue.push(requester, weight, (requester, weight));
+        push(of(1, 0), 10);
+        (0..32).for_each(|n| push(of(2, n), 500));
+        let served = serve(&mut queue, 20_000);
+        let of_first = served[&of(1, 0)];
+        let of_second: u64 = (0..32).map(|n| served[&of(2, n)]).sum();
+        // Off by some of the heaviest, whatever was served.
+        assert!(of_first.abs_diff(of_second) <= 4 * 500, "{of_first} and {of_second}");
+        let each: Vec<u64> = (0..32).map(|n| served[&of(2, n)]).collect();
+        let (least, most) = (each.iter().min().unwrap(), each.iter().max().unwrap());
+        assert!(most - least <= 2 * 500, "{each:?}");
+    }
+
+    #[test]
+    fn stopping_for_a_while_gains_nothing() {
+        let mut queue = FairQueue::default();
+        (0..2).for_each(|n| queue.push(of(1, 7), 100, (of(1, 7), n)));
+        let (mut polite, mut other) = (0, 0);
+        for n in 0..1_000 {
+            // One at a time, the next as soon as the one before is out.
+            if queue.flows.get(&of(2, 1)).is_none_or(|flow| flow.items.is_empty()) {
+                queue.push(of(2, 1), 100, (of(2, 1), n));
+            }
+            let (requester, n) = queue.pop().unwrap();
+            if requester == of(2, 1) {
+                polite += 1;
+            } else {
+                other += 1;
+                queue.push(requester, 100, (requester, n));
+            }
+        }
+        assert!(i32::abs(polite - other) <= 2, "{polite} and {other}");
+    }
+}

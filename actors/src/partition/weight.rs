@@ -1,0 +1,115 @@
+//! Weight: what a command costs its partition, near enough to share it between clients: its
+//! changes and its bytes. Exact sizes would cost a second encoding.
+
+use model::{Command, Mutation, Object, Request, Value};
+
+use crate::limits::{BYTES_OF_WEIGHT, COMMAND_WEIGHT_MAX};
+
+/// A change for each record, and one more for each KiB.
+pub(crate) fn weight_of(command: &Command) -> u64 {
+    weigh(changes(command), rough_bytes(command))
+}
+
+fn weigh(changes: usize, bytes: usize) -> u64 {
+    let weight = u64::try_from(changes + bytes / BYTES_OF_WEIGHT).unwrap_or(u64::MAX);
+    weight.clamp(1, COMMAND_WEIGHT_MAX)
+}
+
+/// How many records it changes.
+fn changes(command: &Command) -> usize {
+    match &command.request {
+        Request::Transaction(transaction) => {
+            let records = transaction.mutations.iter().map(|mutation| match mutation {
+                Mutation::Record(_) => 1,
+                Mutation::ReplaceChildren(children) => 1 + children.rows.len(),
+            });
+            records.sum()
+        }
+        Request::Replace(replace) => replace.tables.iter().map(|(_, rows)| rows_in(rows)).sum(),
+        // Most of what they change stands in the branch, not in the command.
+        Request::Purge(_) | Request::Restore(_) | Request::Reset(_) => BULK_CHANGES,
+        Request::Define(_)
+        | Request::Fill(_)
+        | Request::Seed(_)
+        | Request::Reserve(_)
+        | Request::SetSequence(_)
+        | Request::Call(_) => 1,
+        #[cfg(feature = "next-level")]
+        Request::ReserveAtNextLevel(_) => 1,
+    }
+}
+
+/// What a bulk operation counts as that does not say how much it changes: a large batch.
+const BULK_CHANGES: usize = 512;
+/// What a definition or a seed takes: nobody waits for them, so that it need not be known.
+const DEFINITION_BYTES: usize = 64 * 1024;
+
+/// A command's size, near enough to bound a batch.
+pub(crate) fn rough_bytes(command: &Command) -> usize {
+    match &command.request {
+        Request::Transaction(transaction) => {
+            let sizes = transaction.mutations.iter().map(|mutation| match mutation {
+                Mutation::Record(mutation) => 64 + object_bytes(&mutation.record),
+                Mutation::ReplaceChildren(children) => {
+                    64 + children.rows.iter().map(object_bytes).sum::<usize>()
+                }
+            });
+            sizes.sum()
+        }
+        Request::Define(_) | Request::Fill(_) | Request::Seed(_) | Request::Reset(_) => {
+            DEFINITION_BYTES
+        }
+        Request::Reserve(_) => 128,
+        #[cfg(feature = "next-level")]
+        Request::ReserveAtNextLevel(_) => 128,
+        Request::SetSequence(_) => 1024,
+        Request::Call(call) => 128 + call.arguments.len(),
+        // Counted by rows: there may be a hundred thousand of them.
+        Request::Replace(replace) => {
+            replace.tables.iter().map(|(_, rows)| 512 * rows_in(rows)).sum()
+        }
+        Request::Purge(_) | Request::Restore(_) => 512,
+    }
+}
+
+fn rows_in(table: &Value) -> usize {
+    table.as_array().map_or(1, <[Value]>::len)
+}
+
+fn object_bytes(object: &Object) -> usize {
+    object.iter().map(|(name, value)| 16 + name.len() + value_bytes(value)).sum()
+}
+
+/// What a value takes, its texts at their length: one may be as long as a request.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Number(_) => 16,
+        Value::String(text) => 8 + text.len(),
+        Value::Array(values) => 8 + values.iter().map(value_bytes).sum::<usize>(),
+        Value::Object(object) => 8 + object_bytes(object),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Transaction;
+
+    use super::*;
+    use crate::testing::insert;
+
+    #[test]
+    fn a_command_weighs_its_changes_and_its_bytes() {
+        let single = insert("dar", "n1", "x");
+        assert_eq!(weight_of(&single), 1);
+        let Request::Transaction(Transaction { mutations, .. }) = &single.request else { panic!() };
+        let times = |n: usize| {
+            let mutations = std::iter::repeat_n(mutations[0].clone(), n);
+            Command { request: Request::Transaction(Transaction::of(mutations)), ..single.clone() }
+        };
+        assert!((500..700).contains(&weight_of(&times(500))));
+        assert_eq!(weight_of(&times(100_000)), COMMAND_WEIGHT_MAX);
+        let long = insert("dar", "n1", &"x".repeat(900 * 1024));
+        assert!((900..910).contains(&weight_of(&long)));
+    }
+}

@@ -1,0 +1,61 @@
+//! What one client can use up for all: the turns of a branch.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::FutureExt;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tests::client::TablePath;
+use tokio::time::Instant;
+
+use super::{Answers, Attack, BRANCH, SAME_BRANCH};
+
+const TABLE: &str = "dining_tables";
+/// As many as a batch may have.
+const CHANGES: u64 = 500;
+const CLIENTS: usize = 32;
+
+/// Batches beside a client that changes one record at a time.
+pub(crate) const BATCHES: Attack = Attack {
+    name: SAME_BRANCH,
+    about: "32 clients with batches of 500 changes beside single writes of the same branch, which \
+            once took 6.8 s each",
+    memory_max_mib: 512,
+    prepare: |_| async { Ok(()) }.boxed(),
+    run: |target, phase| {
+        async move {
+            let end = Instant::now() + phase;
+            let url = format!(
+                "http://{}{}/batch",
+                target.node,
+                TablePath::pos(BRANCH, TABLE).module_path()
+            );
+            let next = AtomicU64::new(0);
+            let attacker = async || {
+                // Each has a connection of its own.
+                let http = reqwest::Client::builder().no_proxy().build()?;
+                let mut answers = Answers::default();
+                while Instant::now() < end {
+                    let first = next.fetch_add(CHANGES, Ordering::Relaxed);
+                    let changes: Vec<Value> = (first..first + CHANGES).map(insert).collect();
+                    let sent = http.post(&url).json(&json!({ "verbs": changes })).send().await;
+                    let status = sent
+                        .map_or_else(|_| "none".to_owned(), |it| it.status().as_str().to_owned());
+                    *answers.0.entry(status).or_default() += 1;
+                }
+                anyhow::Ok(answers)
+            };
+            let mut all = Answers::default();
+            for answers in join_all((0..CLIENTS).map(|_| attacker())).await {
+                all.add(answers?);
+            }
+            Ok(all)
+        }
+        .boxed()
+    },
+};
+
+fn insert(n: u64) -> Value {
+    let record = json!({ "id": format!("batch-{n}"), "name": format!("row {n}"), "n": n });
+    json!({ "action": "module:insert", "table": TABLE, "record": record })
+}
