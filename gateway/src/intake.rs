@@ -22,8 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_util::sync::PollSemaphore;
 
+use crate::client_address::ClientAddress;
 use crate::limits::{MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SYNC_BODY_READ_MAX};
-use crate::peer_address::PeerAddress;
 
 /// Bytes after which a message is a large one: its head and a part of the next one come with it.
 const LARGE: usize = MESSAGE_BYTES_MAX + 2 * READ_BUFFER_BYTES;
@@ -31,7 +31,7 @@ const LARGE: usize = MESSAGE_BYTES_MAX + 2 * READ_BUFFER_BYTES;
 /// What has come over one connection since its last whole message. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Intake {
-    peer: PeerAddress,
+    peer: ClientAddress,
     state: Arc<Mutex<State>>,
 }
 
@@ -49,12 +49,12 @@ struct State {
 
 impl Intake {
     /// Nothing has come yet.
-    pub(crate) fn new(peer: PeerAddress) -> Self {
+    pub(crate) fn new(peer: ClientAddress) -> Self {
         Self { peer, state: Arc::default() }
     }
 
     /// Where its connection comes from.
-    pub(crate) fn peer(&self) -> PeerAddress {
+    pub(crate) fn peer(&self) -> ClientAddress {
         self.peer
     }
 

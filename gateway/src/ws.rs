@@ -35,13 +35,13 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::app::App;
 use crate::auth::Principal;
+use crate::client_address::ClientAddress;
 use crate::error::{ApiError, Problem};
 use crate::intake::Intake;
 use crate::limits::{
     LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SOCKET_BYTES, WRITE_BUFFER_BYTES,
     WRITE_BUFFER_BYTES_MAX,
 };
-use crate::peer_address::PeerAddress;
 
 /// Whether a request asks to become a WebSocket.
 pub(crate) fn is_upgrade(request: &Request) -> bool {
@@ -83,7 +83,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     let metered = parts.extensions.remove::<ConnectInfo<Intake>>();
     let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| LARGE_BODY_BYTES_MAX);
     let intake =
-        metered.map_or_else(|| Intake::new(PeerAddress::OWN), |ConnectInfo(intake)| intake);
+        metered.map_or_else(|| Intake::new(ClientAddress::OWN), |ConnectInfo(intake)| intake);
     let store = app.store(&principal, parts.extensions.get().copied().unwrap_or_default());
     // Held until the session ends, so that draining can wait for it.
     let tracked = app.sockets.token();

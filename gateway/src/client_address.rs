@@ -1,4 +1,4 @@
-//! Peer address: whom a connection counts as, where something is bounded for each address.
+//! Client address: whom a connection counts as, where something is bounded for each address.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -10,12 +10,12 @@ use actors::Requester;
 /// the network, which is what one client is given. Without the port. Where a proxy stands before
 /// the node, it is the proxy's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PeerAddress(IpAddr);
+pub(crate) struct ClientAddress(IpAddr);
 
 /// The part of an IPv6 address that names a network of one client: the first 64 bits.
 const NETWORK: u128 = !((1 << 64) - 1);
 
-impl PeerAddress {
+impl ClientAddress {
     /// That of a connection of this node's own process, or of one that nobody took.
     pub(crate) const OWN: Self = Self(IpAddr::V6(Ipv6Addr::LOCALHOST));
 
@@ -29,7 +29,7 @@ impl PeerAddress {
     }
 }
 
-impl From<SocketAddr> for PeerAddress {
+impl From<SocketAddr> for ClientAddress {
     fn from(address: SocketAddr) -> Self {
         // A listener of IPv6 takes IPv4 too, and shows it as a part of its own.
         match address.ip().to_canonical() {
@@ -45,8 +45,8 @@ impl From<SocketAddr> for PeerAddress {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> PeerAddress {
-        PeerAddress::from(text.parse::<SocketAddr>().unwrap())
+    fn of(text: &str) -> ClientAddress {
+        ClientAddress::from(text.parse::<SocketAddr>().unwrap())
     }
 
     #[test]
@@ -67,6 +67,6 @@ mod tests {
     fn of_ipv6_the_network_counts() {
         assert_eq!(of("[2001:db8:0:1::5]:1"), of("[2001:db8:0:1:9::]:2"));
         assert_ne!(of("[2001:db8:0:1::5]:1"), of("[2001:db8:0:2::5]:1"));
-        assert_eq!(of("[::1]:1"), PeerAddress::OWN);
+        assert_eq!(of("[::1]:1"), ClientAddress::OWN);
     }
 }
