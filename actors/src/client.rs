@@ -59,7 +59,7 @@ pub(crate) fn read_error(refusal: Refusal) -> RouteError {
 }
 
 /// Too much waits; nothing was done.
-pub(crate) fn busy(what: BusyScope, scope: ShareScope, retry_after: Duration) -> RouteError {
+fn busy(what: BusyScope, scope: ShareScope, retry_after: Duration) -> RouteError {
     let what = match (what, scope) {
         (BusyScope::Branch, ShareScope::Everybody) => "this branch",
         (BusyScope::Branch, ShareScope::Address) => "this branch, of this address",

@@ -109,12 +109,14 @@ impl ShareLimiter {
             100 => of_address + free,
             percent => free.saturating_mul(percent) / (100 - percent),
         };
-        let left = address_max.saturating_sub(of_address).min(free);
+        // The node itself is no client, and has only the bound of everybody.
+        let is_client = requester.address.is_some();
+        let left = if is_client { address_max.saturating_sub(of_address).min(free) } else { free };
         let exhausted = if amount > free {
             Some((ShareScope::Everybody, state.used))
         } else if amount > left {
             Some((ShareScope::Address, of_address))
-        } else if of_connection + amount > left {
+        } else if is_client && of_connection + amount > left {
             Some((ShareScope::Connection, of_connection))
         } else {
             None

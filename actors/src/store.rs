@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
 use crate::memory::MemoryFull;
-use crate::shares::Requester;
+use crate::shares::{Requester, Share};
 use crate::status::{ClusterStatus, LocalReplicas};
 
 /// Every branch of the cluster, wherever it lives.
@@ -76,8 +76,19 @@ pub trait Store: Send + Sync + 'static {
     fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>>;
 
     /// Subscribes to a topic: the last post, if it is known, and all that follow.
-    fn subscribe(&self, topic: String)
-    -> BoxFuture<'static, Result<TopicSubscription, RouteError>>;
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
+        self.subscribe_for(Requester::default(), topic)
+    }
+
+    /// The same for a client: its topics are counted among those of its address.
+    fn subscribe_for(
+        &self,
+        requester: Requester,
+        topic: String,
+    ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>>;
 
     /// The cluster as this node sees it.
     fn status(&self) -> BoxFuture<'static, ClusterStatus>;
@@ -176,7 +187,35 @@ pub struct TopicSubscription {
     /// The last post so far.
     pub last: Option<Arc<Post>>,
     /// The posts from now on.
-    pub posts: broadcast::Receiver<Arc<Post>>,
+    pub posts: TopicPosts,
+}
+
+/// The posts of one topic from some time on. While it lives, the topic has its place on this node.
+pub struct TopicPosts {
+    posts: broadcast::Receiver<Arc<Post>>,
+    _place: Option<Arc<Share>>,
+}
+
+impl TopicPosts {
+    /// Those of a topic that has this place.
+    pub(crate) fn new(posts: broadcast::Receiver<Arc<Post>>, place: Arc<Share>) -> Self {
+        Self { posts, _place: Some(place) }
+    }
+
+    /// The next one. Cancel-safe.
+    ///
+    /// # Errors
+    /// Some were missed, or there will be no more.
+    pub async fn recv(&mut self) -> Result<Arc<Post>, broadcast::error::RecvError> {
+        self.posts.recv().await
+    }
+}
+
+impl From<broadcast::Receiver<Arc<Post>>> for TopicPosts {
+    /// Those of a topic without a bound.
+    fn from(posts: broadcast::Receiver<Arc<Post>>) -> Self {
+        Self { posts, _place: None }
+    }
 }
 
 /// Why a change of the catalogue was not made.

@@ -21,13 +21,13 @@ use raft::{GroupId, Priority};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::client::{LeaderClient, LeaderRequest, LocalPartitions, busy, retry, route_error};
-use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_AFTER_MAX};
+use crate::client::{LeaderClient, LeaderRequest, LocalPartitions, retry, route_error};
+use crate::limits::{ADDRESS_PERCENT, ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, PostVersion, Refusal, encode};
 use crate::peers::Peers;
-use crate::shares::ShareScope;
-use crate::store::{Post, RouteError, TopicSubscription};
+use crate::shares::Requester;
+use crate::store::{Post, RouteError, TopicPosts, TopicSubscription};
 
 use table::TopicTable;
 
@@ -55,7 +55,8 @@ impl Topics {
         peers: Arc<dyn Peers>,
         liveness: Arc<PeerLiveness>,
     ) -> Self {
-        Self { node, leaders, catalogue, partitions, peers, liveness, table: Arc::default() }
+        let table = Arc::new(Mutex::new(TopicTable::new(ADDRESS_PERCENT)));
+        Self { node, leaders, catalogue, partitions, peers, liveness, table }
     }
 
     /// Publishes under a topic. A post that is published twice, because the owner was lost with
@@ -78,15 +79,21 @@ impl Topics {
     }
 
     /// Subscribes to a topic. An owner that cannot be asked is asked when the link to it is back.
-    /// Busy where this node has subscriptions to as many topics as it may.
-    pub(crate) async fn subscribe(&self, topic: String) -> Result<TopicSubscription, RouteError> {
+    /// Busy where clients subscribe to as many topics as they may on this node: all of them, or
+    /// those of this address.
+    pub(crate) async fn subscribe(
+        &self,
+        requester: Requester,
+        topic: String,
+    ) -> Result<TopicSubscription, RouteError> {
         // Subscribed first: what is published while the owner is asked is in both, and a subscriber
         // that receives a post twice sees no change.
-        let subscribed = self.table.lock().subscribe(&topic);
-        let posts = subscribed
-            .ok_or_else(|| busy(BusyScope::Node, ShareScope::Everybody, RETRY_AFTER_MAX))?;
+        let subscribed = self.table.lock().subscribe(requester, &topic);
+        let (posts, place) =
+            subscribed.map_err(|it| route_error(Refusal::exhausted(BusyScope::Node, it)))?;
         self.fetch_last_post(&topic).await;
-        Ok(TopicSubscription { last: self.last_post_here(&topic).map(|(_, post)| post), posts })
+        let last = self.last_post_here(&topic).map(|(_, post)| post);
+        Ok(TopicSubscription { last, posts: TopicPosts::new(posts, place) })
     }
 
     /// What another node published, or its owner sent. `bytes` is what it takes.

@@ -320,7 +320,7 @@ impl ScopedStore {
     /// The principal may not, or the topic's owner cannot be reached.
     pub(crate) async fn subscribe(&self, topic: String) -> Result<TopicSubscription, RouteError> {
         self.check(StoreCall::Subscribe, Target::Topic(&topic))?;
-        self.store.subscribe(topic).await
+        self.store.subscribe_for(self.requester, topic).await
     }
 
     /// Has group 0 take a change of the catalogue, once under this id. When it returns, this node's

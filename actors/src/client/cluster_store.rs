@@ -110,12 +110,13 @@ impl Store for ClusterStore {
         Box::pin(async move { topics.publish(post).await })
     }
 
-    fn subscribe(
+    fn subscribe_for(
         &self,
+        requester: Requester,
         topic: String,
     ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
         let topics = self.0.topics.clone();
-        Box::pin(async move { topics.subscribe(topic).await })
+        Box::pin(async move { topics.subscribe(requester, topic).await })
     }
 
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {

@@ -194,7 +194,7 @@ mod tests {
         let command = Command { request, ..insert("dar", "n1", "x") };
         let node = ShareLimiter::new(10, ADDRESS_PERCENT);
         let reply = OutcomeSender::new(node.acquire(Requester::default(), 1).unwrap()).0;
-        let requester = Requester { connection, ..Requester::default() };
+        let requester = Requester { address: Some([10, 0, 0, 1].into()), connection };
         Submission { requester, weight: weight_of(&command), command, reply }
     }
 

@@ -1,19 +1,21 @@
 //! TopicTable: the topics one node knows, each with its last post and its subscribers, bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use model::NodeId;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use crate::limits::{TOPIC_QUEUE_POSTS, TOPICS_BYTES_MAX, TOPICS_MAX};
+use crate::limits::{TOPIC_QUEUE_POSTS, TOPICS_BYTES_MAX, TOPICS_MAX, TOPICS_SUBSCRIBED_MAX};
 use crate::message::PostVersion;
+use crate::shares::{Exhausted, Requester, Share, ShareLimiter};
 use crate::store::Post;
 
 /// The topics this node knows.
-#[derive(Default)]
 pub(super) struct TopicTable {
+    /// Of the topics that have subscribers.
+    shares: ShareLimiter,
     topics: BTreeMap<String, Topic>,
     /// Of all last posts.
     bytes: usize,
@@ -27,11 +29,18 @@ struct Topic {
     last: Option<(PostVersion, Arc<Post>, usize)>,
     posts: broadcast::Sender<Arc<Post>>,
     used: Instant,
+    /// Its place among those with subscribers: held by each of them, and taken by the first.
+    share: Weak<Share>,
 }
 
 impl Default for Topic {
     fn default() -> Self {
-        Self { last: None, posts: broadcast::channel(TOPIC_QUEUE_POSTS).0, used: Instant::now() }
+        Self {
+            last: None,
+            posts: broadcast::channel(TOPIC_QUEUE_POSTS).0,
+            used: Instant::now(),
+            share: Weak::new(),
+        }
     }
 }
 
@@ -42,6 +51,17 @@ impl Topic {
 }
 
 impl TopicTable {
+    /// An empty one, of whose topics one address may subscribe to this share.
+    pub(super) fn new(address_percent: u8) -> Self {
+        Self {
+            shares: ShareLimiter::new(TOPICS_SUBSCRIBED_MAX, address_percent),
+            topics: BTreeMap::new(),
+            bytes: 0,
+            count: 0,
+            unsent: BTreeMap::new(),
+        }
+    }
+
     /// Takes a post in and passes it to subscribers, unless a later one is known. `bytes` is what
     /// it takes.
     pub(super) fn insert(&mut self, version: PostVersion, post: Arc<Post>, bytes: usize) {
@@ -56,7 +76,7 @@ impl TopicTable {
         self.bytes -= before.map_or(0, |(_, _, bytes)| bytes);
         // Without a subscriber just now there is nobody to send it to.
         let _ = topic.posts.send(post);
-        self.evict();
+        self.evict(0);
     }
 
     /// What all last posts take.
@@ -83,23 +103,33 @@ impl TopicTable {
         subscribed.map(|(name, _)| name.clone()).collect()
     }
 
-    /// A subscription to a topic; none where every topic there may be has subscribers.
-    pub(super) fn subscribe(&mut self, topic: &str) -> Option<broadcast::Receiver<Arc<Post>>> {
-        if !self.topics.contains_key(topic) && self.topics.len() >= TOPICS_MAX {
-            let has_none = |topic: &Topic| !topic.has_subscribers();
-            let without = self.topics.iter().filter(|(_, topic)| has_none(topic));
-            let oldest = without.min_by_key(|(_, topic)| topic.used)?.0.clone();
-            let last = self.topics.remove(&oldest).and_then(|topic| topic.last);
-            self.bytes -= last.map_or(0, |(_, _, bytes)| bytes);
+    /// A subscription to a topic, and its place, which is held for as long as the subscription is.
+    ///
+    /// # Errors
+    /// Nobody subscribes to the topic yet, and there is no place for it.
+    pub(super) fn subscribe(
+        &mut self,
+        requester: Requester,
+        topic: &str,
+    ) -> Result<(broadcast::Receiver<Arc<Post>>, Arc<Share>), Exhausted> {
+        let share = match self.topics.get(topic).and_then(|topic| topic.share.upgrade()) {
+            Some(share) => share,
+            // Before anything is forgotten: who is refused costs nothing.
+            None => Arc::new(self.shares.acquire(requester, 1)?),
+        };
+        if !self.topics.contains_key(topic) {
+            self.evict(1);
         }
-        Some(self.topics.entry(topic.to_owned()).or_default().posts.subscribe())
+        let topic = self.topics.entry(topic.to_owned()).or_default();
+        topic.share = Arc::downgrade(&share);
+        Ok((topic.posts.subscribe(), share))
     }
 
     /// Forgets topics nobody here subscribes to, the longest unused first, and some more than
     /// needed, so that the next ones find room. Of topics with subscribers at most the last post
-    /// is forgotten.
-    fn evict(&mut self) {
-        if self.topics.len() <= TOPICS_MAX && self.bytes <= TOPICS_BYTES_MAX {
+    /// is forgotten: there are fewer than are left.
+    fn evict(&mut self, coming: usize) {
+        if self.topics.len() + coming <= TOPICS_MAX && self.bytes <= TOPICS_BYTES_MAX {
             return;
         }
         let age =
@@ -126,6 +156,7 @@ mod tests {
     use tokio::sync::broadcast::error::TryRecvError;
 
     use super::*;
+    use crate::limits::ADDRESS_PERCENT;
 
     fn post(topic: &str, n: u64) -> Arc<Post> {
         Arc::new(Post { topic: topic.to_owned(), data: [("n", n)].into_iter().collect() })
@@ -137,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_later_post_stands_in_whatever_order_the_two_come() {
-        let mut table = TopicTable::default();
+        let mut table = TopicTable::new(ADDRESS_PERCENT);
         table.insert(version(2, 1), post("t", 2), 10);
         table.insert(version(1, 9), post("t", 1), 10);
         assert_eq!(table.last("t").unwrap().1, post("t", 2));
@@ -146,9 +177,9 @@ mod tests {
 
     #[test]
     fn unused_topics_are_forgotten_and_subscribed_ones_are_not() {
-        let mut table = TopicTable::default();
+        let mut table = TopicTable::new(ADDRESS_PERCENT);
         table.insert(version(1, 1), post("subscribed", 0), 1);
-        let _posts = table.subscribe("subscribed").unwrap();
+        let _posts = table.subscribe(Requester::default(), "subscribed").unwrap();
         for n in 0..TOPICS_MAX as u64 + 5 {
             table.insert(version(1, n), post(&format!("t{n}"), n), 1);
             assert!(table.topics.len() <= TOPICS_MAX);
@@ -162,18 +193,52 @@ mod tests {
 
     #[test]
     fn at_the_bound_no_more_topics_can_be_subscribed_to() {
-        let mut table = TopicTable::default();
-        let mut all: Vec<_> =
-            (0..TOPICS_MAX).map(|n| table.subscribe(&n.to_string()).unwrap()).collect();
-        assert!(table.subscribe("one more").is_none());
-        assert!(table.subscribe("7").is_some(), "a topic that has subscribers anyway");
-        table.insert(version(1, 1), post("without", 0), 1);
-        assert!(table.topics.len() <= TOPICS_MAX);
+        let mut table = TopicTable::new(ADDRESS_PERCENT);
+        let node = Requester::default();
+        let mut all: Vec<_> = (0..TOPICS_SUBSCRIBED_MAX)
+            .map(|n| table.subscribe(node, &n.to_string()).unwrap())
+            .collect();
+        assert!(table.subscribe(node, "one more").is_err());
+        assert!(table.subscribe(node, "7").is_ok(), "a topic that has subscribers anyway");
+        for n in 0..TOPICS_MAX as u64 {
+            table.insert(version(1, n), post(&format!("t{n}"), n), 1);
+            assert!(table.topics.len() <= TOPICS_MAX);
+        }
         assert!(
-            all.iter_mut().all(|posts| posts.try_recv() == Err(TryRecvError::Empty)),
+            all.iter_mut().all(|(posts, _)| posts.try_recv() == Err(TryRecvError::Empty)),
             "none is taken back"
         );
         all.pop();
-        assert!(table.subscribe("one more").is_some());
+        assert!(table.subscribe(node, "one more").is_ok());
+    }
+
+    #[test]
+    fn one_address_leaves_topics_to_others() {
+        let mut table = TopicTable::new(ADDRESS_PERCENT);
+        let of = |address: u8, connection| Requester {
+            address: Some([10, 0, 0, address].into()),
+            connection,
+        };
+        // As many sockets with as many topics each as one may have.
+        let mut held = Vec::new();
+        for (socket, n) in (0..51).flat_map(|socket| (0..200).map(move |n| (socket, n))) {
+            held.extend(table.subscribe(of(1, socket), &format!("{socket}:{n}")));
+        }
+        assert!(held.len() as u64 <= TOPICS_SUBSCRIBED_MAX / 2);
+        for n in 0..200 {
+            held.push(table.subscribe(of(2, 0), &format!("other:{n}")).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_topic_is_held_until_its_last_subscriber_leaves() {
+        let mut table = TopicTable::new(ADDRESS_PERCENT);
+        let first = table.subscribe(Requester::default(), "t").unwrap();
+        let second = table.subscribe(Requester::default(), "t").unwrap();
+        assert_eq!(table.shares.used(), 1);
+        drop(first);
+        assert_eq!(table.shares.used(), 1);
+        drop(second);
+        assert_eq!(table.shares.used(), 0);
     }
 }

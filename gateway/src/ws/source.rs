@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta};
+use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta, TopicPosts};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use model::{
     Answer, BranchKey, BulkOperation, Delta, Event, EventChange, ModuleSnapshot, Read, ReadLevel,
 };
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::app::{App, SnapshotFrames};
 use crate::limits::EVENT_FRAME_BYTES_MAX;
@@ -94,7 +94,7 @@ pub(crate) async fn follow(
 /// The posts under a topic. A session that takes them too slowly misses some, but not the last.
 pub(crate) fn posts(
     call: CallId,
-    next: Receiver<Arc<Post>>,
+    next: TopicPosts,
 ) -> impl Stream<Item = (CallId, StreamItem)> + Send {
     stream::unfold(Some(next), move |next| async move {
         let mut next = next?;

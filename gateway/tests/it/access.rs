@@ -110,12 +110,13 @@ impl Store for Recorder {
         self.fake.publish(post)
     }
 
-    fn subscribe(
+    fn subscribe_for(
         &self,
+        requester: Requester,
         topic: String,
     ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
         self.saw(StoreCall::Subscribe);
-        self.fake.subscribe(topic)
+        self.fake.subscribe_for(requester, topic)
     }
 
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {

@@ -527,14 +527,15 @@ impl Store for Fake {
         async move { Ok(()) }.boxed()
     }
 
-    fn subscribe(
+    fn subscribe_for(
         &self,
+        _: Requester,
         topic: String,
     ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
         let mut topics = self.0.topics.lock();
         let topic = topics.entry(topic).or_default();
         let listening =
-            TopicSubscription { last: topic.last.clone(), posts: topic.tap.subscribe() };
+            TopicSubscription { last: topic.last.clone(), posts: topic.tap.subscribe().into() };
         async move { Ok(listening) }.boxed()
     }
 
