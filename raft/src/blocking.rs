@@ -1,6 +1,10 @@
 //! Blocking: runs work that may wait for a disk where it holds up no other task.
 
+use tokio::sync::oneshot;
 use tokio::task::JoinError;
+
+/// How much less the processor is given to work that may lie behind, in the steps of `nice`.
+const NICENESS: i32 = 10;
 
 /// Runs work that may block on tokio's pool of blocking threads. In a simulation it runs at once,
 /// on the only thread, and takes no time.
@@ -15,4 +19,37 @@ pub async fn blocking<T: Send + 'static>(
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await
+}
+
+/// Runs work of up to seconds on a thread of its own of low priority, which takes what everything
+/// else leaves. In a simulation it runs at once.
+///
+/// # Errors
+/// When the work panicked, or no thread could be started.
+pub(crate) async fn low_priority<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, oneshot::error::RecvError> {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::simulated::is_active() {
+        return Ok(work());
+    }
+    let (reply, result) = oneshot::channel();
+    let run = move || {
+        lower_priority();
+        // Whoever waited may have left.
+        let _ = reply.send(work());
+    };
+    // Not from tokio's pool: a thread cannot take its priority back.
+    if let Err(error) = std::thread::Builder::new().name("long work".into()).spawn(run) {
+        tracing::error!(%error, "no thread for long work");
+    }
+    result.await
+}
+
+/// Lowers the priority of the calling thread.
+pub(crate) fn lower_priority() {
+    // On Linux this is the priority of the calling thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "long work runs with the priority of all other work");
+    }
 }

@@ -12,7 +12,7 @@ use openraft::Raft;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::blocking::blocking;
+use crate::blocking::low_priority;
 use crate::consensus::TypeConfig;
 use crate::error::Fatal;
 use crate::groups::starting_replicas::StartingReplicas;
@@ -78,7 +78,8 @@ impl CheckpointTask {
         if store_lost {
             tracing::warn!(group = %self.replica.key, "the working store was lost and is rebuilt");
             let replica = self.replica.clone();
-            let rebuilt = blocking(move || replica.rebuild_store()).await.map_err(node_stopping)?;
+            let rebuilt =
+                low_priority(move || replica.rebuild_store()).await.map_err(node_stopping)?;
             if let Err(error) = rebuilt {
                 tracing::warn!(group = %self.replica.key, %error, "no rebuild of the store now");
             }
@@ -97,7 +98,7 @@ impl CheckpointTask {
 
     async fn checkpoint(&self) -> Result<(), Fatal> {
         let replica = self.replica.clone();
-        let written = blocking(move || replica.write_checkpoint()).await;
+        let written = low_priority(move || replica.write_checkpoint()).await;
         written.map_err(node_stopping)?.map_err(|error| Fatal(error.to_string()))?;
         // openraft must know the checkpoint before it is told to purge. Errors are ignored: that
         // openraft has stopped meanwhile is no failure of the checkpoint.

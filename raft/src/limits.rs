@@ -40,10 +40,12 @@ pub const CHECKPOINTS_KEPT: usize = 2;
 
 // --- the working store (disk/store) ----------------------------------------------------------
 
-/// Jobs that may wait for the store's writer before a caller waits.
-pub const STORE_QUEUE_LENGTH: usize = 64;
-/// Bytes of changes that may wait for the store's writer before a caller waits.
-pub const STORE_QUEUE_BYTES: usize = 8 << 20;
+/// Jobs that may wait for the store's writer before a caller waits: seconds of entries of all
+/// replicas, most of them small; their bytes are bounded by [`STORE_QUEUE_BYTES`].
+pub const STORE_QUEUE_LENGTH: usize = 8 << 10;
+/// Bytes of changes of one replica that may wait for the store's writer before its caller waits.
+/// Of each replica by itself: none waits because another changes much.
+pub const STORE_QUEUE_BYTES: usize = 4 << 20;
 /// Bytes of changes of one replica that are kept while its store is rebuilt before a caller waits.
 pub const STORE_REBUILD_BACKLOG_BYTES: usize = 16 << 20;
 /// How long changes are buffered before they are written; of each key only the last is written.
@@ -81,9 +83,15 @@ pub const SLOWEST_LINK_BYTES_PER_SECOND: u64 = 4 << 20;
 pub const APPENDS_IN_FLIGHT: usize = 8;
 /// Messages that may wait for openraft's task of one group before its callers wait.
 pub const CORE_QUEUE_LENGTH: u64 = 4096;
-/// Payload bytes given to the log and not yet on disk, of all groups together. Less than
-/// [`WAL_QUEUE_BYTES`], so that callers wait in a task and never block a thread.
-pub const LOG_IN_FLIGHT_BYTES: usize = 6 << 20;
+/// Payload bytes given to the log and not yet on disk, in submissions of up to
+/// [`LOG_SMALL_BYTES`], of all groups together. With those of [`LOG_LARGE_IN_FLIGHT_BYTES`] less
+/// than [`WAL_QUEUE_BYTES`], so that callers wait in a task and never block a thread.
+pub const LOG_IN_FLIGHT_BYTES: usize = 4 << 20;
+/// The same in larger submissions: votes and small entries of other groups never wait for these to
+/// be queued, and what one write batch holds of them takes milliseconds.
+pub const LOG_LARGE_IN_FLIGHT_BYTES: usize = 2 << 20;
+/// Payload bytes from which a submission is a large one.
+pub const LOG_SMALL_BYTES: usize = 64 << 10;
 /// Recent entries of one group kept decoded, for apply and for followers that keep up.
 pub const TAIL_BYTES: usize = 256 << 10;
 /// Entries that are applied in one call on a blocking thread.

@@ -29,16 +29,22 @@ use crate::disk::{GroupKey, GroupLogState, LogOp, SubmitCallback, Wal, WalError}
 use crate::error::Fatal;
 use crate::limits;
 
-/// The node's log, and permits for the bytes that may wait in its queue.
+/// The node's log, and permits for the bytes that may wait in its queue: in small submissions and
+/// in large ones.
 #[derive(Clone)]
 pub(crate) struct SharedLog {
     pub(crate) wal: Arc<Wal>,
-    queue_permits: Arc<Semaphore>,
+    small_permits: Arc<Semaphore>,
+    large_permits: Arc<Semaphore>,
 }
 
 impl SharedLog {
     pub(crate) fn new(wal: Arc<Wal>) -> Self {
-        Self { wal, queue_permits: Arc::new(Semaphore::new(limits::LOG_IN_FLIGHT_BYTES)) }
+        Self {
+            wal,
+            small_permits: Arc::new(Semaphore::new(limits::LOG_IN_FLIGHT_BYTES)),
+            large_permits: Arc::new(Semaphore::new(limits::LOG_LARGE_IN_FLIGHT_BYTES)),
+        }
     }
 
     /// Removes everything of a replica from the log.
@@ -61,15 +67,18 @@ impl SharedLog {
     /// Waits until `bytes` more fit into the log's queue, so that `Wal::submit` never blocks a
     /// thread of the runtime.
     async fn queue_permits(&self, bytes: usize) -> OwnedSemaphorePermit {
+        // Two queues: openraft's task of a group handles no heartbeat while it waits here, so a vote
+        // or a small entry must not wait behind the megabytes of another group.
+        let (permits, most) = if bytes <= limits::LOG_SMALL_BYTES {
+            (&self.small_permits, limits::LOG_IN_FLIGHT_BYTES)
+        } else {
+            (&self.large_permits, limits::LOG_LARGE_IN_FLIGHT_BYTES)
+        };
         // Something for the overhead, so that many small submissions are limited as well. At most
         // all permits: a single larger append must not wait for ever.
-        let wanted = (bytes + 1024).min(limits::LOG_IN_FLIGHT_BYTES);
+        let wanted = (bytes + 1024).min(most);
         let wanted = u32::try_from(wanted).expect("the limit is smaller than 4 GiB");
-        self.queue_permits
-            .clone()
-            .acquire_many_owned(wanted)
-            .await
-            .expect("the semaphore is never closed")
+        permits.clone().acquire_many_owned(wanted).await.expect("the semaphore is never closed")
     }
 }
 

@@ -1,5 +1,6 @@
 //! Attacks: each is one example of a kind of fault, as it was once measured.
 
+mod bulk;
 mod connections;
 mod queries;
 mod shares;
@@ -77,6 +78,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     connections::HEADS,
     connections::SILENT,
     shares::BATCHES,
+    bulk::REPLACE,
+    bulk::SAME_PARTITION,
+    bulk::PURGE,
 ];
 
 /// Sends one request again and again from so many clients at once, until the time is over.

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use crate::blocking::lower_priority;
 use crate::disk::GroupKey;
 use crate::error::Fatal;
 use crate::limits::{
@@ -57,8 +58,8 @@ struct StoreShared {
     /// Increases when the database is replaced, so that errors and rebuilds of an older one are
     /// recognised.
     generation: AtomicU64,
-    /// Bytes of changes that wait for the writer; `None` once it has ended.
-    queued: Mutex<Option<usize>>,
+    /// Bytes of changes of each replica that wait for the writer; `None` once it has ended.
+    queued: Mutex<Option<BTreeMap<GroupKey, usize>>>,
     queue_space: Condvar,
     jobs: SyncSender<Job>,
     /// The writer, where it has no thread.
@@ -72,24 +73,31 @@ impl StoreShared {
         database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
     }
 
-    /// Sends changes to the writer once they and the queued ones are no more than `limit` bytes.
-    /// Larger changes are sent when the queue is empty.
-    fn enqueue(&self, bytes: usize, limit: usize, job: Job) {
+    /// Sends changes of a replica to the writer once they and its queued ones are no more than
+    /// `limit` bytes. Larger changes are sent when nothing of it is queued.
+    fn enqueue(&self, group: GroupKey, bytes: usize, limit: usize, job: Job) {
         let mut queued = self.queued.lock();
-        while queued.is_some_and(|queued| queued > 0 && queued + bytes > limit) {
+        loop {
+            let Some(all) = &mut *queued else { return };
+            // Of this replica alone: one that changes much holds up no other.
+            let own = all.entry(group).or_default();
+            if *own == 0 || *own + bytes <= limit {
+                *own += bytes;
+                break;
+            }
             self.queue_space.wait(&mut queued);
         }
-        let Some(before) = *queued else { return };
-        *queued = Some(before + bytes);
         // Before sending: the channel may block, and the writer needs this lock to make space.
         drop(queued);
         self.send(job);
     }
 
-    /// The writer has taken changes of this size off the queue.
-    fn release_queue(&self, bytes: usize) {
+    /// The writer has taken changes of this size off a replica's queue.
+    fn release_queue(&self, group: GroupKey, bytes: usize) {
         let mut queued = self.queued.lock();
-        *queued = queued.map(|queued| queued - bytes);
+        if let Some(own) = queued.as_mut().and_then(|all| all.get_mut(&group)) {
+            *own = own.saturating_sub(bytes);
+        }
         self.queue_space.notify_all();
     }
 
@@ -122,7 +130,7 @@ impl StoreFiles {
             dir: dir.to_owned(),
             database: Mutex::new(Some(database)),
             generation: AtomicU64::new(0),
-            queued: Mutex::new(Some(0)),
+            queued: Mutex::new(Some(BTreeMap::new())),
             queue_space: Condvar::new(),
             jobs,
             #[cfg(any(test, feature = "testing"))]
@@ -134,8 +142,12 @@ impl StoreFiles {
             *shared.inline_writer.lock() = Some(work);
             return Ok(Self { shared, groups: Mutex::default(), writer: None });
         }
-        let writer =
-            std::thread::Builder::new().name("store".into()).spawn(move || work.run(&receiver))?;
+        let run = move || {
+            // It may lie behind: events stay in memory until it has them.
+            lower_priority();
+            work.run(&receiver);
+        };
+        let writer = std::thread::Builder::new().name("store".into()).spawn(run)?;
         Ok(Self { shared, groups: Mutex::default(), writer: Some(writer) })
     }
 
@@ -243,7 +255,7 @@ impl GroupStore {
         drop(backlog);
         if !self.needs_rebuild() {
             let job = Job::Write(Arc::clone(self), index, writes);
-            self.shared.enqueue(bytes, STORE_QUEUE_BYTES, job);
+            self.shared.enqueue(self.group, bytes, STORE_QUEUE_BYTES, job);
         }
     }
 
@@ -402,8 +414,9 @@ impl StoreRebuild {
         let writes = std::mem::take(&mut self.writes);
         let bytes = std::mem::take(&mut self.bytes);
         let job = Job::RebuildPut(Arc::clone(&self.store), self.generation, writes);
-        // Half of the queue is left to other replicas: apply must not wait for a rebuild.
-        self.store.shared.enqueue(bytes, STORE_QUEUE_BYTES / 2, job);
+        // What is applied meanwhile is kept in the backlog: apply does not wait for this.
+        let store = &self.store;
+        store.shared.enqueue(store.group, bytes, STORE_QUEUE_BYTES / 2, job);
     }
 
     /// Ends the rebuild: all changes up to `index` were added. Blocks until they can be read. What

@@ -99,7 +99,7 @@ impl StoreWriter {
                 self.groups.insert(store.group, store);
             }
             Job::Write(store, index, writes) => {
-                self.shared.release_queue(writes.iter().map(write_size).sum());
+                self.shared.release_queue(store.group, writes.iter().map(write_size).sum());
                 self.buffer(&store, index, writes);
             }
             Job::Flush => self.flush_buffer(),
@@ -108,7 +108,7 @@ impl StoreWriter {
                 let _ = reply.send(started); // Who no longer waits begins again.
             }
             Job::RebuildPut(store, generation, writes) => {
-                self.shared.release_queue(writes.iter().map(write_size).sum());
+                self.shared.release_queue(store.group, writes.iter().map(write_size).sum());
                 self.put(&store, generation, writes);
             }
             Job::FinishRebuild(store, generation, index, reply) => {
