@@ -9,20 +9,24 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
+use actors::Requester;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::intake::{Connections, Intake, Metered};
-use crate::limits::{ACCEPT_AGAIN_AFTER, Limits, SILENCE_MAX_WHEN_FULL};
+use crate::connection::{ClientConnection, Connections};
+use crate::intake::Intake;
+use crate::limits::{ACCEPT_AGAIN_AFTER, HTTP_BUFFER_BYTES_MAX, Limits, SILENCE_MAX_WHEN_FULL};
+use crate::rest::body::TrackedBody;
 
 /// Serves these routes until `stop`, then finishes what is under way within the time to drain.
 ///
@@ -53,22 +57,18 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        // A request that becomes a socket takes the count of its connection along.
         let intake = stream.intake();
         let gives_way = gives_way(intake.clone(), is_short.clone());
         let requester = intake.peer().requester();
-        let service = TowerToHyperService::new(routes.clone().map_request(
-            move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(intake.peer()));
-                request.extensions_mut().insert(requester);
-                request.extensions_mut().insert(ConnectInfo(intake.clone()));
-                request
-            },
-        ));
+        let service = TowerToHyperService::new(
+            routes.clone().map_request(move |request| tracked(request, &intake, requester)),
+        );
         // HTTP/1.1 from the first byte on: a server that waits to see which version is spoken waits
         // for ever where nothing is said.
         let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
+        // The connection itself has a deadline for every state; and a client that has closed its
+        // side is answered all the same.
+        server.header_read_timeout(None).half_close(true).max_buf_size(HTTP_BUFFER_BYTES_MAX);
         let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let stopping = stopping.clone();
         connections_open.spawn(async move {
@@ -105,7 +105,7 @@ async fn accept(
     connections: &Connections,
     places: &Arc<Semaphore>,
     short: &watch::Sender<bool>,
-) -> io::Result<(Metered, OwnedSemaphorePermit)> {
+) -> io::Result<(ClientConnection, OwnedSemaphorePermit)> {
     // Said only where it changes: every connection listens.
     let say = |is_short| {
         short.send_if_modified(|was| std::mem::replace(was, is_short) != is_short);
@@ -120,6 +120,21 @@ async fn accept(
     let accepted = connections.accept().await?;
     say(places.available_permits() == 0);
     Ok((accepted, place))
+}
+
+/// A request that its connection knows of, and that knows whose it is.
+fn tracked(request: Request<Incoming>, intake: &Intake, requester: Requester) -> Request<Body> {
+    let has_body = !request.body().is_end_stream();
+    intake.begins_request(has_body);
+    let mut request = request.map(|body| match has_body {
+        true => Body::new(TrackedBody::new(body, intake.clone())),
+        false => Body::empty(),
+    });
+    request.extensions_mut().insert(ConnectInfo(intake.peer()));
+    request.extensions_mut().insert(requester);
+    // A request that becomes a socket takes the count of its connection along.
+    request.extensions_mut().insert(ConnectInfo(intake.clone()));
+    request
 }
 
 /// Ends when a connection must make room for another: all places are taken, and nothing ever came

@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::arrivals::Arrivals;
 use crate::auth::Principal;
 use crate::config::GatewayConfig;
 use crate::files::Files;
-use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
+use crate::limits::{BODIES_AT_ONCE, LARGE_AT_ONCE, Limits, RENDERS_AT_ONCE};
 use crate::metrics::Counters;
 use crate::origins::{OriginPolicy, host_and_port};
 use crate::scoped_store::{NodeView, ScopedStore, StoreHandle};
@@ -39,8 +40,12 @@ pub(crate) struct AppState {
     pub(crate) socket_permits: Arc<Semaphore>,
     /// One permit for each large snapshot being written.
     pub(crate) renders: Arc<Semaphore>,
-    /// One permit for each body or message of whole tables being read.
-    pub(crate) large_bodies: Arc<Semaphore>,
+    /// What is on its way to this node.
+    pub(crate) arrivals: Arrivals,
+    /// One permit for each body being read that is neither small nor large.
+    pub(crate) body_turns: Arc<Semaphore>,
+    /// One permit for each large body or message being read and decided.
+    pub(crate) large_turns: Arc<Semaphore>,
     /// The last frames that carry a snapshot. Locked while they are written: one session reads the
     /// snapshot, and all others that send the same events wait for its frames.
     pub(crate) snapshot_frames: tokio::sync::Mutex<Option<SnapshotFrames>>,
@@ -84,7 +89,9 @@ impl AppState {
             origins,
             socket_permits: Arc::new(Semaphore::new(config.limits.sockets_max)),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
-            large_bodies: Arc::new(Semaphore::new(SYNC_BODIES_AT_ONCE)),
+            arrivals: Arrivals::new(config.limits.arrival_bytes_max),
+            body_turns: Arc::new(Semaphore::new(BODIES_AT_ONCE)),
+            large_turns: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             snapshot_frames: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),

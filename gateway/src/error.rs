@@ -99,6 +99,7 @@ problems! {
     LevelTooLow 409 "level-too-low" "The build of a node does not know this level: upgrade it first";
     ModuleExists 409 "module-exists" "There is a module of this id";
     BranchExists 409 "branch-exists" "There is a branch of this id";
+    SnapshotSuperseded 409 "snapshot-superseded" "A later request of the socket took this snapshot's place";
     CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";
     EventsGone 410 "events-gone" "These events are no longer held: take a snapshot";
     BodyTooLarge 413 "body-too-large" "The body is too large";

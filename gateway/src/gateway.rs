@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::app::{App, AppState};
 use crate::config::GatewayConfig;
-use crate::intake::Connections;
+use crate::connection::Connections;
 use crate::rest::router;
 use crate::scoped_store::StoreHandle;
 
@@ -52,12 +52,14 @@ impl Gateway {
             shutdown.await;
             gateway.drain().await;
         };
-        let connections = Connections::new(
-            listener,
-            Arc::clone(&self.app.large_bodies),
-            self.app.limits.answer_stall_max,
-        );
+        let limits = Arc::new(self.app.limits.clone());
+        let connections = Connections::new(listener, self.app.arrivals.clone(), limits);
         crate::accept::serve(connections, self.routes(), stop, &self.app.limits).await
+    }
+
+    /// Bytes of heads, bodies and messages that are on their way to this node now.
+    pub fn arriving_bytes(&self) -> usize {
+        self.app.arrivals.bytes()
     }
 
     /// Stops taking new work: `readyz` says so, and every socket is closed once its last

@@ -1,334 +1,397 @@
-//! Intake: how much of a message has come over a connection, and how many large ones may come at
-//! once.
+//! Intake: in which state a connection is, and what has come over it that is not whole yet.
 //!
-//! A socket's library hands over whole messages only, so what is gathered before is counted here,
-//! below it. Up to `MESSAGE_BYTES_MAX` a connection is read freely. Beyond, its message is a large
-//! one: it needs a permit of the node (`SYNC_BODIES_AT_ONCE`), is read no further without it, and
-//! keeps it until what it asked for is decided. So the memory of unread messages has a bound.
+//! ```text
+//!   Silent ──▶ Head ──▶ Request ──▶ Idle ──▶ Head …
+//!                          └──▶ Socket
+//! ```
 //!
-//! The other way round, an answer that its client does not read is kept for a while only: a
-//! connection that takes no byte for `Limits::answer_stall_max` ends. A socket has a rule of its
-//! own (`ws/outbox.rs`), which says why it closes.
+//! Every state ends: the table of `limits.rs` says when. A head and a socket's message are counted
+//! where bytes are read, below the libraries that gather them; a body where it is gathered
+//! (`rest/body.rs`). All of them count among the node's arrivals, and are cut where it has no room
+//! for them. A large one gets a turn of the node (`LARGE_AT_ONCE`) only when it is whole, so who
+//! sends slowly holds nothing that others wait for.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
-use tokio_util::sync::PollSemaphore;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::arrivals::{Arrival, Arrivals};
 use crate::client_address::ClientAddress;
-use crate::limits::{MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SYNC_BODY_READ_MAX};
+use crate::limits::{LEFT_CHECK_EVERY, Limits, SLOWEST_ARRIVAL_BYTES_PER_SECOND};
 
-/// Bytes after which a message is a large one: its head and a part of the next one come with it.
-const LARGE: usize = MESSAGE_BYTES_MAX + 2 * READ_BUFFER_BYTES;
-
-/// What has come over one connection since its last whole message. Clones are the same.
+/// One connection, as everybody sees it who reads from it. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Intake {
     peer: ClientAddress,
+    arrivals: Arrivals,
+    /// Ends with the connection; none where requests come over none.
+    stream: Weak<TcpStream>,
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Default)]
-struct State {
-    /// Whether it carries messages by now; before, other limits hold.
-    is_socket: bool,
-    /// Bytes since the last whole message.
-    bytes: usize,
-    /// Whether a large message waits for its permit.
-    waits: bool,
-    /// The permit of a large message, and since when it is held.
-    held: Option<(OwnedSemaphorePermit, Instant)>,
+/// What a connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come yet.
+    Silent,
+    /// A head is coming.
+    Head,
+    /// A request is answered; its body may be coming.
+    Request,
+    /// A request was answered, and no other has begun.
+    Idle,
+    /// It carries messages.
+    Socket,
 }
 
+struct State {
+    phase: Phase,
+    /// Since when.
+    since: Instant,
+    /// Whether the request's body has not come to its end.
+    body_is_open: bool,
+    /// Whether a body was given up: bytes of it may still be coming.
+    left_unread: bool,
+    /// Bytes of the head or message that is coming.
+    bytes: usize,
+    /// The same, and those of a body, as the node counts them.
+    arrival: Arrival,
+    pace: Pace,
+    /// The turn of the large request that is being answered.
+    turn: Option<WorkPermit>,
+}
+
+/// The right to have a large body or message read and decided, given back when dropped.
+pub(crate) type WorkPermit = OwnedSemaphorePermit;
+
 impl Intake {
-    /// Nothing has come yet.
-    pub(crate) fn new(peer: ClientAddress) -> Self {
-        Self { peer, state: Arc::default() }
+    /// That of a new connection.
+    pub(crate) fn new(peer: ClientAddress, arrivals: &Arrivals, stream: Weak<TcpStream>) -> Self {
+        let now = Instant::now();
+        let state = State {
+            phase: Phase::Silent,
+            since: now,
+            body_is_open: false,
+            left_unread: false,
+            bytes: 0,
+            arrival: arrivals.arrival(peer),
+            pace: Pace::new(now),
+            turn: None,
+        };
+        let state = Arc::new(Mutex::new(state));
+        Self { peer, arrivals: arrivals.clone(), stream, state }
     }
 
-    /// Where its connection comes from.
-    pub(crate) fn peer(&self) -> ClientAddress {
-        self.peer
+    /// That of requests that come over no connection.
+    pub(crate) fn detached(arrivals: &Arrivals) -> Self {
+        Self::new(ClientAddress::OWN, arrivals, Weak::new())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where it comes from.
+    pub(crate) fn peer(&self) -> ClientAddress {
+        self.peer
+    }
+
+    /// Whether so many bytes more would take room from others: see [`Arrivals::is_refused`].
+    pub(crate) fn is_refused(&self, bytes: usize) -> bool {
+        self.arrivals.is_refused(self.peer, bytes)
+    }
+
     /// Whether nothing has come over it yet.
     pub(crate) fn is_silent(&self) -> bool {
-        let state = self.state();
-        !state.is_socket && state.bytes == 0
+        self.state().phase == Phase::Silent
+    }
+
+    /// Whether it carries messages.
+    pub(crate) fn is_socket(&self) -> bool {
+        self.state().phase == Phase::Socket
+    }
+
+    /// Until when something must have come, if anybody waits for it here.
+    ///
+    /// # Errors
+    /// That the node has no room for what is coming.
+    pub(crate) fn read_deadline(&self, limits: &Limits) -> io::Result<Option<Instant>> {
+        let mut state = self.state();
+        if state.phase == Phase::Request && !state.body_is_open {
+            // Nobody reads on before the answer is written.
+            state.enter(Phase::Idle);
+        }
+        if state.phase == Phase::Head && state.arrival.is_cut() {
+            return Err(io::Error::other("the node has no room for this head"));
+        }
+        let longest = match state.phase {
+            Phase::Silent => limits.first_byte_max,
+            Phase::Head => limits.head_read_max,
+            Phase::Idle => limits.keep_alive_max,
+            // Who reads the body, or the socket, says when it is late.
+            Phase::Request | Phase::Socket => return Ok(None),
+        };
+        Ok(Some(state.since + longest))
+    }
+
+    /// So many bytes were read.
+    pub(crate) fn has_read(&self, bytes: usize) {
+        let mut state = self.state();
+        match state.phase {
+            _ if bytes == 0 => return,
+            Phase::Silent | Phase::Idle => state.enter(Phase::Head),
+            Phase::Head | Phase::Socket => {}
+            // A body is counted where it is gathered.
+            Phase::Request => return,
+        }
+        let held = state.bytes + bytes;
+        state.holds(held);
+    }
+
+    /// A head is whole, and what it asks for is done now.
+    pub(crate) fn begins_request(&self, has_body: bool) {
+        let mut state = self.state();
+        state.enter(Phase::Request);
+        (state.body_is_open, state.left_unread) = (has_body, false);
+    }
+
+    /// The request's body came to its end, or nobody wants the rest of it.
+    pub(crate) fn body_ends(&self, is_whole: bool) {
+        let mut state = self.state();
+        state.body_is_open = false;
+        state.left_unread |= !is_whole;
+    }
+
+    /// Whether bytes may still be coming that nobody wants.
+    pub(crate) fn has_left_unread(&self) -> bool {
+        self.state().left_unread
+    }
+
+    /// So many bytes of a body are held.
+    pub(crate) fn body_holds(&self, bytes: usize) {
+        self.state().arrival.holds(bytes);
+    }
+
+    /// Nothing of the body is held among the arrivals any more.
+    pub(crate) fn body_is_taken(&self) {
+        self.state().arrival.ends();
+    }
+
+    /// Keeps the turn of a large request until it is answered.
+    pub(crate) fn keeps(&self, turn: WorkPermit) {
+        self.state().turn = Some(turn);
+    }
+
+    /// The request is answered: what is written of it needs no turn.
+    pub(crate) fn has_answered(&self) {
+        // Dropped outside of the lock: it wakes whoever waits for it.
+        let turn = self.state().turn.take();
+        drop(turn);
     }
 
     /// From here on what comes is messages.
-    pub(crate) fn begin(&self) {
-        // The bytes of the upgrade request are no message's.
-        let mut state = self.state();
-        (state.is_socket, state.bytes) = (true, 0);
+    pub(crate) fn becomes_socket(&self) {
+        self.state().enter(Phase::Socket);
     }
 
-    /// A message has come as a whole.
+    /// A message has come as a whole and is not kept.
     pub(crate) fn delivered(&self) {
-        self.state().bytes = 0;
+        let mut state = self.state();
+        state.arrival.ends();
+        state.holds(0);
     }
 
-    /// What a large message asked for is decided.
-    pub(crate) fn decided(&self) {
+    /// So many bytes of control frames came, between the parts of a message or alone.
+    pub(crate) fn passed(&self, bytes: usize) {
         let mut state = self.state();
-        // More bytes are the next large message, which came while this one was decided: it keeps
-        // the permit, because it would have to wait for one in the middle.
-        if state.bytes <= LARGE {
-            state.held = None;
+        let left = state.bytes.saturating_sub(bytes);
+        state.holds(left);
+    }
+
+    /// Whether a message is coming.
+    pub(crate) fn is_coming(&self) -> bool {
+        self.state().bytes > 0
+    }
+
+    /// Whether a message comes too slowly, by how much of it came since the last look that was so
+    /// long ago; or when the next look is worth it.
+    pub(crate) fn check_pace(&self, now: Instant, window: Duration) -> Result<Instant, TooSlow> {
+        let mut state = self.state();
+        let bytes = state.bytes;
+        if bytes == 0 {
+            state.pace = Pace::new(now);
+        }
+        state.pace.check(now, window, bytes)
+    }
+
+    /// That a message does not come on is the node's doing: it is not reading.
+    pub(crate) fn pauses(&self, now: Instant) {
+        let mut state = self.state();
+        state.pace = Pace { since: now, bytes: state.bytes };
+    }
+
+    /// Ready when what is coming has to make room.
+    pub(crate) fn poll_cut(&self, context: &Context<'_>) -> Poll<()> {
+        self.state().arrival.poll_cut(context)
+    }
+
+    /// Ends when what is coming has to make room.
+    pub(crate) async fn cut(&self) {
+        poll_fn(|context| self.poll_cut(context)).await;
+    }
+
+    /// Ends when the client has closed its side for so long, or is known to be gone. Until it is
+    /// written to nobody can tell the two apart.
+    pub(crate) async fn left(&self, grace: Duration) {
+        let Some(stream) = self.stream.upgrade() else { return std::future::pending().await };
+        loop {
+            match stream.ready(Interest::READABLE | Interest::ERROR).await {
+                Ok(ready) if ready.is_error() => return,
+                Ok(ready) if ready.is_read_closed() => return tokio::time::sleep(grace).await,
+                // The next request waits there: its end is seen by looking again.
+                Ok(_) => tokio::time::sleep(LEFT_CHECK_EVERY).await,
+                Err(_) => return,
+            }
         }
     }
+}
 
-    /// Whether a large message has come and is not decided yet.
-    pub(crate) fn is_deciding(&self) -> bool {
-        let state = self.state();
-        state.held.is_some() && state.bytes <= LARGE
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        (self.phase, self.since) = (phase, Instant::now());
+        self.body_is_open = false;
+        self.arrival.ends();
+        self.holds(0);
     }
 
-    /// Whether a large message is coming, or waits for its permit to.
-    pub(crate) fn is_coming(&self) -> bool {
-        let state = self.state();
-        state.waits || (state.bytes > LARGE && state.held.is_some())
-    }
-
-    /// Whether it has been coming for too long.
-    pub(crate) fn is_overdue(&self) -> bool {
-        let state = self.state();
-        let late = |(_, since): &(_, Instant)| since.elapsed() >= SYNC_BODY_READ_MAX;
-        state.bytes > LARGE && state.held.as_ref().is_some_and(late)
+    fn holds(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.arrival.holds(bytes);
     }
 }
 
-/// The connections of a node.
-pub(crate) struct Connections {
-    listener: TcpListener,
-    larges: Arc<Semaphore>,
-    stall_max: Duration,
+/// Something comes more slowly than the slowest link does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooSlow;
+
+/// How fast something comes.
+pub(crate) struct Pace {
+    /// When the window began.
+    since: Instant,
+    /// How much had come then.
+    bytes: usize,
 }
 
-impl Connections {
-    /// Those to a listener, with the permits for large messages, and how long a client may take
-    /// nothing of an answer.
-    pub(crate) fn new(listener: TcpListener, larges: Arc<Semaphore>, stall_max: Duration) -> Self {
-        Self { listener, larges, stall_max }
+impl Pace {
+    /// Nothing has come yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { since: now, bytes: 0 }
     }
 
-    /// The next one.
+    /// When the next look is worth it, so many bytes having come.
     ///
     /// # Errors
-    /// What the listener reports; another may be taken all the same.
-    pub(crate) async fn accept(&self) -> io::Result<Metered> {
-        let (stream, address) = self.listener.accept().await?;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection could not be told to send at once");
-        }
-        let larges = PollSemaphore::new(Arc::clone(&self.larges));
-        let (intake, stall_max) = (Intake::new(address.into()), self.stall_max);
-        Ok(Metered { stream, larges, intake, stall_max, stalled: None })
-    }
-}
-
-/// A connection whose intake is counted.
-pub(crate) struct Metered {
-    stream: TcpStream,
-    larges: PollSemaphore,
-    intake: Intake,
-    stall_max: Duration,
-    /// Ends when its client has taken nothing for too long; none while it takes what is written.
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl Metered {
-    /// What has come over it.
-    pub(crate) fn intake(&self) -> Intake {
-        self.intake.clone()
-    }
-
-    /// What came of a write, or that the client has taken nothing for too long.
-    fn unless_stalled<T>(
+    /// That less came since the window began than a slow link brings.
+    pub(crate) fn check(
         &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() || self.intake.state().is_socket {
-            self.stalled = None;
-            return written;
+        now: Instant,
+        window: Duration,
+        bytes: usize,
+    ) -> Result<Instant, TooSlow> {
+        if now >= self.since + window {
+            let came = bytes.saturating_sub(self.bytes);
+            (self.since, self.bytes) = (now, bytes);
+            if came < least(window) {
+                return Err(TooSlow);
+            }
         }
-        let stall_max = self.stall_max;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
-        ready!(stalled.as_mut().poll(context));
-        // The error ends the connection, and what of the answer is still kept goes with it.
-        Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
+        Ok(self.since + window)
     }
 }
 
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        // The lock is let go before the permit is waited for: the socket's task asks this state,
-        // too.
-        let needs_permit = {
-            let mut state = this.intake.state();
-            state.waits = state.is_socket && state.bytes > LARGE && state.held.is_none();
-            state.waits
-        };
-        if needs_permit {
-            let permit = ready!(this.larges.poll_acquire(context))
-                .ok_or_else(|| io::Error::other("no large message is taken any more"))?;
-            let mut state = this.intake.state();
-            (state.waits, state.held) = (false, Some((permit, Instant::now())));
-        }
-        // Only what arrives now is counted: the caller's buffer may hold bytes from before.
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        this.intake.state().bytes += buffer.filled().len() - before;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.unless_stalled(context, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.unless_stalled(context, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+/// What comes over a slow link in this time, in bytes.
+fn least(window: Duration) -> usize {
+    let millis = usize::try_from(window.as_millis()).unwrap_or(usize::MAX);
+    SLOWEST_ARRIVAL_BYTES_PER_SECOND.saturating_mul(millis) / 1000
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::task::JoinHandle;
-    use tokio::time::timeout;
-
     use super::*;
 
-    const MESSAGE: usize = LARGE + 256 * 1024;
-    const STALL_MAX: Duration = Duration::from_millis(200);
+    const WINDOW: Duration = Duration::from_secs(10);
 
-    /// A connection over which a large message comes.
-    async fn sending(connections: &Connections) -> (Metered, JoinHandle<()>) {
-        let to = connections.listener.local_addr().unwrap();
-        let mut client = TcpStream::connect(to).await.unwrap();
-        let metered = connections.accept().await.unwrap();
-        metered.intake.begin();
-        let sends = tokio::task::spawn_local(async move {
-            client.write_all(&vec![b'x'; MESSAGE]).await.unwrap();
-        });
-        (metered, sends)
+    /// Whether what comes at so many bytes a second is taken for a minute.
+    fn is_taken(bytes_a_second: usize) -> bool {
+        let began = Instant::now();
+        let mut pace = Pace::new(began);
+        (0..60).all(|second| {
+            let now = began + Duration::from_secs(second as u64);
+            pace.check(now, WINDOW, second * bytes_a_second).is_ok()
+        })
     }
 
-    /// Reads the message, or as much of it as may come now.
-    async fn read(from: &mut Metered) -> usize {
-        let (mut bytes, mut count) = (vec![0; 64 * 1024], 0);
-        loop {
-            let next = timeout(Duration::from_millis(200), from.read(&mut bytes)).await;
-            match next {
-                // The client is done and gone, or nothing may come.
-                Ok(Ok(0)) | Err(_) => return count,
-                Ok(next) => count += next.unwrap(),
-            }
-        }
+    #[test]
+    fn a_link_of_16_kib_a_second_is_taken_and_a_trickle_is_not() {
+        assert!(is_taken(16 * 1024));
+        assert!(!is_taken(1));
     }
 
-    #[tokio::test]
-    async fn a_large_message_waits_until_another_is_decided() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connections = Connections::new(listener, Arc::new(Semaphore::new(1)), STALL_MAX);
-        let story = async {
-            let (mut first, _sends) = sending(&connections).await;
-            let (mut second, _sends) = sending(&connections).await;
-            assert_eq!(read(&mut first).await, MESSAGE);
-            assert!(first.intake.is_coming() && !first.intake.is_overdue());
-            let waits = read(&mut second).await;
-            assert!(waits < MESSAGE && second.intake.is_coming(), "{waits}");
+    #[test]
+    fn what_came_before_does_not_excuse_what_does_not_come() {
+        let began = Instant::now();
+        let mut pace = Pace::new(began);
+        let much = 10 * least(WINDOW);
+        assert!(pace.check(began + WINDOW, WINDOW, much).is_ok());
+        assert_eq!(pace.check(began + 2 * WINDOW, WINDOW, much), Err(TooSlow));
+    }
 
-            first.intake.delivered();
-            assert!(first.intake.is_deciding() && !first.intake.is_coming());
-            assert_eq!(read(&mut second).await, 0, "it is not decided yet");
-            first.intake.decided();
-            assert!(!first.intake.is_deciding());
-            assert!(waits + read(&mut second).await >= MESSAGE);
-            second.intake.decided();
-            assert!(second.intake.is_coming(), "what is coming keeps its permit");
+    #[test]
+    fn a_state_ends_when_its_time_is_over() {
+        let limits = Limits::default();
+        let intake = Intake::detached(&Arrivals::new(1024 * 1024));
+        let longest = || {
+            let deadline = intake.read_deadline(&limits).unwrap()?;
+            Some(deadline.duration_since(intake.state().since))
         };
-        tokio::task::LocalSet::new().run_until(story).await;
+        assert_eq!(longest(), Some(limits.first_byte_max));
+        intake.has_read(1);
+        assert_eq!(longest(), Some(limits.head_read_max));
+        intake.begins_request(true);
+        assert_eq!(longest(), None, "whoever gathers the body knows");
+        intake.body_ends(true);
+        assert_eq!(longest(), Some(limits.keep_alive_max));
+        intake.has_read(1);
+        assert_eq!(longest(), Some(limits.head_read_max));
+        intake.becomes_socket();
+        assert_eq!(longest(), None);
     }
 
-    #[tokio::test]
-    async fn a_connection_whose_client_takes_nothing_ends() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connections = Connections::new(listener, Arc::new(Semaphore::new(1)), STALL_MAX);
-        let to = connections.listener.local_addr().unwrap();
-        let _client = TcpStream::connect(to).await.unwrap();
-        let mut metered = connections.accept().await.unwrap();
-        // More than the buffers of both ends take.
-        let refused = loop {
-            match metered.write_all(&[b'x'; 64 * 1024]).await {
-                Ok(()) => {}
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+    #[test]
+    fn control_frames_do_not_hide_an_unfinished_message() {
+        let intake = Intake::detached(&Arrivals::new(1024 * 1024));
+        intake.becomes_socket();
+        intake.has_read(64 * 1024 + 6);
+        intake.passed(6);
+        assert_eq!(intake.arrivals.bytes(), 64 * 1024);
+        assert!(intake.is_coming());
+        intake.delivered();
+        assert!(!intake.is_coming() && intake.arrivals.bytes() == 0);
+        intake.has_read(6);
+        intake.passed(6);
+        assert!(!intake.is_coming());
     }
 
-    #[tokio::test]
-    async fn a_slow_client_that_goes_on_taking_keeps_its_connection() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connections = Connections::new(listener, Arc::new(Semaphore::new(1)), STALL_MAX);
-        let to = connections.listener.local_addr().unwrap();
-        let client = TcpStream::connect(to).await.unwrap();
-        let mut metered = connections.accept().await.unwrap();
-        let (size, mut client) = (16 * 1024 * 1024, client);
-        let writes = async move { metered.write_all(&vec![b'x'; size]).await };
-        let reads = async move {
-            let (mut bytes, mut count) = (vec![0; 1024 * 1024], 0);
-            while count < size {
-                count += client.read(&mut bytes).await.unwrap();
-                tokio::time::sleep(STALL_MAX / 20).await;
-            }
-        };
-        let (written, ()) = tokio::join!(writes, reads);
-        written.unwrap();
+    #[test]
+    fn a_head_that_has_to_give_way_is_read_no_further() {
+        let intake = Intake::detached(&Arrivals::new(16 * 1024));
+        intake.has_read(32 * 1024);
+        assert!(intake.read_deadline(&Limits::default()).is_err());
     }
 }

@@ -17,11 +17,13 @@
 
 mod accept;
 mod app;
+mod arrivals;
 pub mod auth;
 mod batch;
 mod business_day;
 mod client_address;
 mod config;
+mod connection;
 pub mod error;
 mod files;
 #[cfg(any(test, feature = "fuzz"))]

@@ -8,11 +8,17 @@ pub use table::markdown;
 
 /// Largest body of a request, in bytes (decision 25). Beyond it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How long such a body may take to arrive: 32 MiB over a line of 2 Mbit/s.
-pub const SYNC_BODY_READ_MAX: Duration = Duration::from_secs(150);
-/// Such bodies and messages read at the same time on this node, each with a few times its size in
-/// memory. Beyond it: 429 for a body; a socket is read no further until it is its turn.
-pub const SYNC_BODIES_AT_ONCE: usize = 8;
+/// Largest body of a request that carries no records, in bytes: a query with three lists of as many
+/// ids as one may name. Beyond it: 413.
+pub const SMALL_BODY_BYTES_MAX: usize = 128 * 1024;
+/// Bodies and messages beyond `BODY_BYTES_MAX` that are read and decided at the same time on this
+/// node, each with a few times its size in memory. They wait for their turn when they are whole.
+pub const LARGE_AT_ONCE: usize = 8;
+/// The same for bodies up to it that are beyond `READ_INLINE_BYTES`: read, but not decided.
+pub const BODIES_AT_ONCE: usize = 16;
+/// How long a whole body or message waits for its turn: as long as eight large ones before it take.
+/// Beyond it: 429, or close code 1013.
+pub const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Events of one delta answer: more than a shop makes while a till is away for an hour.
 pub const DELTA_EVENTS_MAX: u32 = 1_000;
 /// Largest body with whole tables, definitions or seeds, in bytes (decision 25). Beyond it: 413.
@@ -20,8 +26,19 @@ pub const LARGE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Largest change of the catalogue, in bytes as it is written to the log, which takes 64 MiB: a
 /// definition is in it as it was sent and as it is understood.
 pub const CHANGE_BYTES_MAX: usize = 48 * 1024 * 1024;
-/// How long a body may take to arrive: ends those that send a byte a minute.
-pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
+/// How slowly a body or a message may arrive, in bytes a second over `Limits::pace_window`: half of
+/// what a bad mobile link brings.
+pub const SLOWEST_ARRIVAL_BYTES_PER_SECOND: usize = 8 * 1024;
+/// Most bytes of a head that are kept before it is whole, and of a body before it is gathered, in
+/// bytes: above `URI_BYTES_MAX` and `HEADER_BYTES_MAX` together, which are refused in words.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long a connection reads on whose client is sending what nobody wants, so that its answer is
+/// not lost.
+pub const LINGER_MAX: Duration = Duration::from_secs(2);
+/// The same in bytes: twice what most bodies may have.
+pub const LINGER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How often it is looked whether a client has left whose next request waits already.
+pub const LEFT_CHECK_EVERY: Duration = Duration::from_millis(100);
 /// Connections served at once; the next one waits in the system's queue. Above the sockets a node
 /// holds, so that requests come through beside them.
 pub const CONNECTIONS_MAX: usize = 24_000;
@@ -81,8 +98,10 @@ pub const ROWS_INLINE_MAX: u64 = 2_000;
 pub const RENDERS_AT_ONCE: usize = 4;
 
 /// Largest message a client may send, in bytes (decision 25). A post with a snapshot under a sync
-/// topic may have `LARGE_BODY_BYTES_MAX`, and counts among `SYNC_BODIES_AT_ONCE`.
+/// topic may have `LARGE_BODY_BYTES_MAX`, and counts among `LARGE_AT_ONCE`.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a client's control frame besides its data: head and mask.
+pub const CONTROL_FRAME_BYTES: usize = 6;
 /// What a socket reads at once, in bytes. The library allocates this for every socket, idle ones
 /// too.
 pub const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -136,6 +155,23 @@ pub const SLOWEST_BYTES_PER_SECOND: u64 = 16 * 1024;
 pub const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// The bounds an assembler may set.
+///
+/// No state of a connection lasts for ever:
+///
+/// | it | for at most | then |
+/// |---|---|---|
+/// | says nothing from its beginning | `first_byte_max` | it ends |
+/// | sends a head | `head_read_max` | it ends |
+/// | sends a body or message | as `SLOWEST_ARRIVAL_BYTES_PER_SECOND` says | 408, close code 1008 |
+/// | waits with a large body or message for its turn | `TURN_WAIT_MAX` | 429, close code 1013 |
+/// | has closed its side while a read goes on | `half_closed_read_max` | 503 |
+/// | has closed its side while a change goes on | as the change takes | it is answered |
+/// | takes nothing of an answer | `answer_stall_max` | it ends |
+/// | asks for nothing more | `keep_alive_max` | it ends |
+/// | becomes a socket | `upgrade_max` | it ends |
+/// | is a socket and silent, or takes nothing | `idle_max`, `stall_max` | close code 1001, 1013 |
+/// | is told goodbye | `GOODBYE_MAX`, and as long again | it ends |
+/// | still sends what is refused | `LINGER_MAX` | it ends |
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Sockets at once; the next is refused with 503.
@@ -149,9 +185,22 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Largest snapshot that is sent, in bytes of its JSON. Beyond it: `snapshot-too-large`.
     pub snapshot_bytes_max: u64,
-    /// How long a client may take to say what it wants, and an idle connection may stay without a
-    /// request: above what browsers and proxies keep one for.
-    pub header_read_max: Duration,
+    /// Bytes of heads, bodies and messages that are on their way to the node and not whole. Beyond
+    /// it the address that holds most gives up its largest: 429, or close code 1013.
+    pub arrival_bytes_max: usize,
+    /// How long a new connection may say nothing: browsers open some before they need them.
+    pub first_byte_max: Duration,
+    /// How long a head may take to come, from its first byte on.
+    pub head_read_max: Duration,
+    /// Over how long it is judged whether a body or message comes fast enough.
+    pub pace_window: Duration,
+    /// How long a connection may stay without a request after the last one: above what browsers
+    /// and proxies keep one for.
+    pub keep_alive_max: Duration,
+    /// How long a connection may take to become a socket once that is agreed on.
+    pub upgrade_max: Duration,
+    /// How long a read goes on for a client that has closed its side: it may be gone.
+    pub half_closed_read_max: Duration,
     /// How often a socket is pinged: below the idle limit of common proxies.
     pub ping_every: Duration,
     /// A socket from which nothing came for so long is closed: two pings went unanswered.
@@ -177,7 +226,13 @@ impl Default for Limits {
             outbox_frames_max: 256,
             outbox_bytes_max: 1024 * 1024,
             snapshot_bytes_max: 512 * 1024 * 1024,
-            header_read_max: Duration::from_secs(90),
+            arrival_bytes_max: 256 * 1024 * 1024,
+            first_byte_max: Duration::from_secs(30),
+            head_read_max: Duration::from_secs(15),
+            pace_window: Duration::from_secs(10),
+            keep_alive_max: Duration::from_secs(90),
+            upgrade_max: Duration::from_secs(10),
+            half_closed_read_max: Duration::from_millis(500),
             ping_every: Duration::from_secs(25),
             idle_max: Duration::from_secs(60),
             stall_max: Duration::from_secs(30),

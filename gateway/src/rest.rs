@@ -3,6 +3,7 @@
 
 mod adoption;
 mod batch;
+pub(crate) mod body;
 mod branches;
 mod changes;
 mod cluster;

@@ -2,13 +2,16 @@
 //!
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
 //! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is
-//! what has yet to be written; `subscription` is what a session knows of a module it follows,
+//! what has yet to be written; `large_messages` are those that wait for their turn; `goodbye` says
+//! why a socket ends; `subscription` is what a session knows of a module it follows,
 //! `publish_queue` of what it is to decide; `dialect` reads and writes frames; `topic` and
 //! `batch` read what clients say.
 
 mod batch;
 mod calls;
 pub(crate) mod dialect;
+mod goodbye;
+mod large_messages;
 mod outbox;
 mod publish_queue;
 pub(crate) mod session;
@@ -35,7 +38,6 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::app::App;
 use crate::auth::Principal;
-use crate::client_address::ClientAddress;
 use crate::error::{ApiError, Problem};
 use crate::intake::Intake;
 use crate::limits::{
@@ -83,7 +85,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     let metered = parts.extensions.remove::<ConnectInfo<Intake>>();
     let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| LARGE_BODY_BYTES_MAX);
     let intake =
-        metered.map_or_else(|| Intake::new(ClientAddress::OWN), |ConnectInfo(intake)| intake);
+        metered.map_or_else(|| Intake::detached(&app.arrivals), |ConnectInfo(intake)| intake);
     let store = app.store(&principal, parts.extensions.get().copied().unwrap_or_default());
     // Held until the session ends, so that draining can wait for it.
     let tracked = app.sockets.token();
@@ -94,14 +96,17 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
         .max_message_size(Some(message_bytes_max))
         .max_frame_size(Some(message_bytes_max));
     tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => {
+        match tokio::time::timeout(app.limits.upgrade_max, upgrade).await {
+            Ok(Ok(upgraded)) => {
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-                intake.begin();
+                intake.becomes_socket();
                 Box::pin(socket::run(app, store, socket, intake, held)).await;
             }
-            Err(error) => tracing::debug!(%error, "a connection ended before it was a WebSocket"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection ended before it was a WebSocket");
+            }
+            Err(_) => tracing::debug!("a connection did not become a WebSocket in time"),
         }
         drop((permit, tracked));
     });

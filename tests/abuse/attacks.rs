@@ -1,5 +1,6 @@
 //! Attacks: each is one example of a kind of fault, as it was once measured.
 
+mod arrivals;
 mod bulk;
 mod connections;
 mod queries;
@@ -81,6 +82,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     bulk::REPLACE,
     bulk::SAME_PARTITION,
     bulk::PURGE,
+    arrivals::SLOW,
+    arrivals::UNFINISHED,
+    arrivals::FRAGMENTS,
 ];
 
 /// Sends one request again and again from so many clients at once, until the time is over.

@@ -11,13 +11,14 @@ use model::limits::{
 };
 
 use super::{
-    BATCH_VERBS_MAX, BODY_BYTES_MAX, BODY_READ_MAX, CONNECTIONS_MAX, DELTA_EVENTS_MAX,
-    EVENT_FRAME_BYTES_MAX, EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX, FLAG_META_BYTES_MAX,
-    HEADER_BYTES_MAX, ID_BYTES_MAX, LARGE_BODY_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAMES_MAX,
+    BATCH_VERBS_MAX, BODY_BYTES_MAX, CONNECTIONS_MAX, DELTA_EVENTS_MAX, EVENT_FRAME_BYTES_MAX,
+    EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX, FLAG_META_BYTES_MAX, HEADER_BYTES_MAX,
+    ID_BYTES_MAX, LARGE_AT_ONCE, LARGE_BODY_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAMES_MAX,
     PIECE_BYTES, POSTS_WAITING_MAX, PUBLISH_BYTES_WAITING_MAX, PUBLISHES_WAITING_MAX,
-    QUERIES_AT_ONCE, RECENT_EVENTS, SCHEMA_NAME_BYTES_MAX, SLOWEST_BYTES_PER_SECOND,
-    SYNC_BODIES_AT_ONCE, SYNC_BODY_READ_MAX, SYNC_MESSAGES_WAITING_MAX, TOPIC_DATA_BYTES_MAX,
-    TOPIC_NAME_BYTES_MAX, TOPICS_MAX, URI_BYTES_MAX, WHOLE_BYTES_MAX, WORDS_BYTES_MAX,
+    QUERIES_AT_ONCE, RECENT_EVENTS, SCHEMA_NAME_BYTES_MAX, SLOWEST_ARRIVAL_BYTES_PER_SECOND,
+    SLOWEST_BYTES_PER_SECOND, SMALL_BODY_BYTES_MAX, SYNC_MESSAGES_WAITING_MAX,
+    TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, URI_BYTES_MAX, WHOLE_BYTES_MAX,
+    WORDS_BYTES_MAX,
 };
 
 fn bytes(count: usize) -> String {
@@ -58,30 +59,56 @@ fn queries() -> Vec<LimitRow> {
     ]
 }
 
-/// Of requests.
-fn requests(usual: &Limits) -> Vec<LimitRow> {
+/// Of what arrives, and of answers that are not taken.
+fn arrivals(usual: &Limits) -> Vec<LimitRow> {
     vec![
         ("Body of a request", bytes(BODY_BYTES_MAX), "413 `body-too-large`"),
+        ("Body of a query", bytes(SMALL_BODY_BYTES_MAX), "413 `body-too-large`"),
         (
             "Body with whole tables, a definition or seeds",
-            format!("{}, {SYNC_BODIES_AT_ONCE} at once on a node", bytes(LARGE_BODY_BYTES_MAX)),
+            format!("{}, {LARGE_AT_ONCE} decided at once on a node", bytes(LARGE_BODY_BYTES_MAX)),
             "413 `body-too-large`; 429 `busy`",
         ),
         (
-            "Time for a body to arrive; for such a large one",
-            two(seconds(BODY_READ_MAX), seconds(SYNC_BODY_READ_MAX)),
+            "How slowly a body arrives",
+            format!(
+                "{} a second over {}",
+                bytes(SLOWEST_ARRIVAL_BYTES_PER_SECOND),
+                seconds(usual.pace_window)
+            ),
             "408 `request-timeout`",
         ),
         (
-            "Time for a request's head to arrive",
-            seconds(usual.header_read_max),
+            "Heads, bodies and messages on their way to a node, together",
+            bytes(usual.arrival_bytes_max),
+            "the address that sends most loses its largest: 429 `busy`, close code 1013",
+        ),
+        (
+            "Time to say something; for a request's head; until the next request",
+            format!(
+                "{}; {}; {}",
+                seconds(usual.first_byte_max),
+                seconds(usual.head_read_max),
+                seconds(usual.keep_alive_max)
+            ),
             "the connection ends",
+        ),
+        (
+            "Time that a read goes on for a client that has closed its side",
+            format!("{} ms", usual.half_closed_read_max.as_millis()),
+            "503 `read-timeout`",
         ),
         (
             "Time in which nothing of an answer is taken",
             seconds(usual.answer_stall_max),
             "the connection ends",
         ),
+    ]
+}
+
+/// Of requests.
+fn requests() -> Vec<LimitRow> {
+    vec![
         ("Path and query", bytes(URI_BYTES_MAX), "414 `uri-too-long`"),
         ("Headers of a request", bytes(HEADER_BYTES_MAX), "431 `headers-too-large`"),
         (
@@ -173,6 +200,21 @@ fn sockets(usual: &Limits) -> Vec<LimitRow> {
             format!("{} or {}", usual.outbox_frames_max, bytes(usual.outbox_bytes_max)),
             "changes wait in the log",
         ),
+    ]
+}
+
+/// Of sockets and connections that are slow, or many.
+fn connections(usual: &Limits) -> Vec<LimitRow> {
+    vec![
+        (
+            "How slowly a message arrives",
+            format!(
+                "{} a second over {}",
+                bytes(SLOWEST_ARRIVAL_BYTES_PER_SECOND),
+                seconds(usual.pace_window)
+            ),
+            "close code 1008",
+        ),
         ("Silence of a client", seconds(usual.idle_max), "close code 1001"),
         (
             "Time in which a client takes nothing",
@@ -192,7 +234,7 @@ fn sockets(usual: &Limits) -> Vec<LimitRow> {
 pub fn markdown() -> String {
     let mut table = String::from("| Of what | At most | Beyond it |\n|---|---|---|\n");
     let usual = Limits::default();
-    let rows = [requests(&usual), queries(), sockets(&usual)];
+    let rows = [arrivals(&usual), requests(), queries(), sockets(&usual), connections(&usual)];
     for (what, limit, beyond) in rows.into_iter().flatten() {
         writeln!(table, "| {what} | {limit} | {beyond} |").expect("a String takes all");
     }

@@ -5,13 +5,11 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actors::{RouteError, in_background};
+use actors::RouteError;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
+use axum::http::{HeaderMap, header};
 use model::{
     BranchId, BranchKey, CommandId, ModuleConfig, ModuleId, Object, Offset, ReadLevel, Schema,
     Validation, Value,
@@ -20,10 +18,10 @@ use model::{
 use crate::app::App;
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
-use crate::held::RequestMemory;
 use crate::known_members;
-use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, READ_INLINE_BYTES, SYNC_BODY_READ_MAX};
+use crate::limits::ID_BYTES_MAX;
 use crate::params::Params;
+use crate::rest::body;
 use crate::scoped_store::ScopedStore;
 
 /// Says no where no branch of this name is configured and nothing says that there may be one. It
@@ -203,60 +201,8 @@ impl FromRequest<App> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        read_body(request, app, BODY_READ_MAX).await.map(Self)
+        body::read(request, app).await.map(Self)
     }
-}
-
-/// A body that may carry whole tables: it has longer to arrive, and few are read at once.
-pub(crate) struct LargeBody(pub(crate) Body, pub(crate) Permit);
-
-/// The right to hold such a body, given back when dropped.
-type Permit = tokio::sync::OwnedSemaphorePermit;
-
-impl FromRequest<App> for LargeBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        // Before the first byte is read, and refused instead of waited for: a client that waits
-        // holds a connection, and bodies that wait in memory are what the permits bound.
-        let Ok(permit) = Arc::clone(&app.large_bodies).try_acquire_owned() else {
-            let retry_after = Duration::from_secs(1);
-            return Err(RouteError::Busy { what: "this node", retry_after }.into());
-        };
-        let body = read_body(request, app, SYNC_BODY_READ_MAX).await?;
-        Ok(Self(Body(body), permit))
-    }
-}
-
-async fn read_body(
-    request: Request,
-    app: &App,
-    timeout_after: Duration,
-) -> Result<Value, ApiError> {
-    let held = request.extensions().get::<RequestMemory>().cloned();
-    let Ok(read) = tokio::time::timeout(timeout_after, Bytes::from_request(request, app)).await
-    else {
-        let message = format!("the body did not arrive within {timeout_after:?}");
-        return Err(ApiError::new(Problem::RequestTimeout, message));
-    };
-    let bytes = read.map_err(|rejection| {
-        let large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        let problem = if large { Problem::BodyTooLarge } else { Problem::InvalidBody };
-        ApiError::new(problem, rejection.body_text())
-    })?;
-    if let Some(held) = held {
-        held.add_body(bytes.len());
-    }
-    if bytes.is_empty() {
-        return Ok(Value::Null);
-    }
-    if bytes.len() <= READ_INLINE_BYTES {
-        return Value::from_json(&bytes).map_err(ApiError::from);
-    }
-    // Reading a megabyte takes as long as answering a hundred small requests.
-    let read = in_background(move || Value::from_json(&bytes)).await;
-    let defect = |_| ApiError::new(Problem::Defect, "the body could not be read");
-    read.map_err(defect)?.map_err(ApiError::from)
 }
 
 /// The id of the command that a request makes: the client's `Idempotency-Key`, else a new one.

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     self, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, VARY,
@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::files;
 use crate::held::{self, RequestMemory};
+use crate::intake::Intake;
 use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
 use crate::origins::RequestOrigin;
 use crate::params::decoded;
@@ -69,7 +70,7 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
         // name outside `/api`.
         Ok(()) => match file(&app, &request).await {
             Some(file) => file,
-            None => next.run(request).await,
+            None => routed(&app, request, next).await,
         },
     };
     // A handler leaves its error in the extensions, because only here is the path known that the
@@ -83,6 +84,31 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
     record(&method, &path, &id, response.status(), took);
     drop(held);
     held::counted(response, &app.memory)
+}
+
+/// Has a route answer. A client that has closed its side may still wait for its answer, or be gone
+/// for good: a change is answered all the same, and a read gets a moment more.
+async fn routed(app: &App, request: Request, next: Next) -> Response {
+    let intake = request.extensions().get::<ConnectInfo<Intake>>().cloned();
+    let Some(ConnectInfo(intake)) = intake else { return next.run(request).await };
+    let only_reads = only_reads(&request);
+    let grace = app.limits.half_closed_read_max;
+    let response = tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = intake.left(grace), if only_reads => {
+            let message = format!("the client closed its side, and the read took {grace:?} more");
+            ApiError::new(Problem::ReadTimeout, message).into_response()
+        }
+    };
+    intake.has_answered();
+    response
+}
+
+/// Whether nothing is lost where a request is not done to its end.
+fn only_reads(request: &Request) -> bool {
+    let path = request.uri().path();
+    request.method().is_safe() || path.starts_with("/api/query/") || path.ends_with("/delta")
 }
 
 /// Whose request it is, if it may be made at all; what is refused is counted.

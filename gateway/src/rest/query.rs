@@ -48,6 +48,7 @@ pub(crate) fn routes() -> Routes {
     let sql = || op("The original's SQL: not here").gone();
     Routes::of("Queries")
         .path("/api/query/module")
+        .small()
         .post(
             query,
             op("Rows of one table that meet conditions")

@@ -1,13 +1,11 @@
 //! Router: every route of a node, put together. Nothing but the gateway itself imports this file.
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::error::{ApiError, Problem};
-use crate::limits::BODY_BYTES_MAX;
 use crate::render;
 use crate::rest::route_doc::RouteDoc;
 use crate::rest::routes::{Routes, nothing_here};
@@ -28,7 +26,6 @@ pub(crate) fn build(app: App) -> Router {
     router
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(axum::middleware::from_fn_with_state(App::clone(&app), middleware::answer))
         .with_state(app)

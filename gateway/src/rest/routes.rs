@@ -14,15 +14,15 @@
 //! Promise: there is no route that is not described. The router of a resource is made here and
 //! nowhere else, and none of its mutations takes a handler without a description.
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Uri;
 use axum::routing::{MethodFilter, MethodRouter, any, on};
+use axum::{Extension, Router};
 
 use crate::app::App;
 use crate::error::{ApiError, Problem};
-use crate::limits::LARGE_BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, LARGE_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX};
+use crate::rest::body::BodyBound;
 use crate::rest::route_doc::{Op, RouteDoc};
 
 /// The two names the original has for branches.
@@ -35,32 +35,40 @@ pub(crate) struct Routes {
     tag: &'static str,
     /// Where the next handlers are registered: a path, and its other names.
     paths: Vec<String>,
-    is_large: bool,
+    /// The largest body of what follows, in bytes.
+    body_max: usize,
 }
 
 impl Routes {
     /// No routes yet; the document shows them under this heading.
     pub(crate) fn of(tag: &'static str) -> Self {
-        Self { router: Router::new(), docs: Vec::new(), tag, paths: Vec::new(), is_large: false }
+        let (router, docs, paths) = (Router::new(), Vec::new(), Vec::new());
+        Self { router, docs, tag, paths, body_max: BODY_BYTES_MAX }
     }
 
     /// What follows is about this path.
     pub(crate) fn path(mut self, path: &str) -> Self {
         self.paths = vec![path.to_owned()];
-        self.is_large = false;
+        self.body_max = BODY_BYTES_MAX;
         self
     }
 
     /// What follows is about this path below the branches, under both names the original has.
     pub(crate) fn in_branches(mut self, rest: &str) -> Self {
         self.paths = BRANCHES.map(|root| format!("{root}{rest}")).to_vec();
-        self.is_large = false;
+        self.body_max = BODY_BYTES_MAX;
         self
     }
 
     /// Bodies of what follows, up to the next path, may be as large as definitions are.
     pub(crate) fn large(mut self) -> Self {
-        self.is_large = true;
+        self.body_max = LARGE_BODY_BYTES_MAX;
+        self
+    }
+
+    /// Bodies of what follows, up to the next path, carry no records: they ask or command.
+    pub(crate) fn small(mut self) -> Self {
+        self.body_max = SMALL_BODY_BYTES_MAX;
         self
     }
 
@@ -98,8 +106,8 @@ impl Routes {
     ) -> Self {
         for (index, path) in self.paths.iter().enumerate() {
             let mut one = on(filter, handler.clone());
-            if self.is_large {
-                one = one.route_layer(DefaultBodyLimit::max(LARGE_BODY_BYTES_MAX));
+            if self.body_max != BODY_BYTES_MAX {
+                one = one.route_layer(Extension(BodyBound(self.body_max)));
             }
             self.router = self.router.route(path, one);
             let (path, op) = (path.clone(), op.clone());

@@ -29,9 +29,7 @@ use crate::known_members;
 use crate::params::Params;
 use crate::publish::{short, user_of};
 use crate::render;
-use crate::rest::extractors::{
-    IdempotencyKey, LargeBody, ReadLevelHeader, branch_exists, path_part,
-};
+use crate::rest::extractors::{Body, IdempotencyKey, ReadLevelHeader, branch_exists, path_part};
 use crate::rest::reply::{json, rendered, with_cursor};
 use crate::rest::route_doc::{Op, op};
 use crate::rest::routes::Routes;
@@ -218,7 +216,7 @@ async fn replace(
     State(app): State<App>,
     scope: SyncScope,
     named: IdempotencyKey,
-    LargeBody(body, _permit): LargeBody,
+    body: Body,
 ) -> Result<Response, ApiError> {
     let mut body = body.object()?;
     let validation = app.node().catalogue().validation_of(&scope.key.module);

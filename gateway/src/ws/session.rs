@@ -36,7 +36,9 @@ use crate::publish::{request_id, text, user_of};
 use crate::rest::DEFAULT_BRANCH;
 use crate::scoped_store::PolicyClass;
 use crate::wire::SnapshotReason;
-use crate::ws::dialect::{ClientFrame, ClientRequest, Dialect, LargeFrame, LogLevel, ServerFrame};
+use crate::ws::dialect::{
+    ClientFrame, ClientRequest, Dialect, LargeFrame, LogLevel, ServerFrame, UnreadableFrame,
+};
 use crate::ws::publish_queue::PublishQueues;
 use crate::ws::subscription::{CallId, FollowFrom, Subscription};
 
@@ -173,8 +175,20 @@ impl Session {
             matches!(pending_read, PendingRead::Hello(_) | PendingRead::Frame(..))
         }) || self.publishes.is_full()
             || self.subscriptions.values().any(Subscription::is_new)
+            || self.reads_snapshot()
             || self.posts.len() >= POSTS_WAITING_MAX
             || asks >= QUERIES_AT_ONCE
+    }
+
+    /// Whether the states of a snapshot that the client asked for are being read: the next one is
+    /// asked for after it. Where that fails, the client may go on meanwhile.
+    fn reads_snapshot(&self) -> bool {
+        let asked = |pending: &PendingSnapshot| {
+            matches!(pending.reason, SnapshotReason::Request | SnapshotReason::HistoryRequest)
+        };
+        let is_read = |module: &Subscription| !module.is_ready() && !module.has_failed();
+        self.pending_snapshot.as_ref().is_some_and(asked)
+            && self.subscriptions.values().any(is_read)
     }
 
     /// Whether no stream should be pulled now: a snapshot is on its way that must hold all that
@@ -199,7 +213,17 @@ impl Session {
         message: &[u8],
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
-        let frame = match self.dialect.parse(message) {
+        self.on_read(message, self.dialect.parse(message), cx)
+    }
+
+    /// A message that was read elsewhere.
+    pub(crate) fn on_read(
+        &mut self,
+        message: &[u8],
+        read: Result<ClientFrame, Box<UnreadableFrame>>,
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
+        let frame = match read {
             Ok(frame) => frame,
             Err(unreadable) => return self.unreadable(message, *unreadable, cx.now),
         };
@@ -235,7 +259,7 @@ impl Session {
             ClientRequest::Hello => self.hello(&members, cx),
             ClientRequest::Publish => self.publish(members, bytes, cx),
             ClientRequest::Batch => self.batch(members, bytes, cx),
-            ClientRequest::Query => self.query(&members, cx),
+            ClientRequest::Query => self.query(&members, bytes, cx),
             ClientRequest::Snapshot(reason) => self.snapshot(reason, &members, cx),
             ClientRequest::Subscribe => self.subscribe(&members, cx),
             ClientRequest::Unsubscribe => self.unsubscribe(&members),
@@ -286,7 +310,7 @@ impl Session {
         let mut actions = Vec::new();
         // What was followed for the branch before is let go of first, also where it is this one:
         // the client begins anew.
-        self.leave(&branch, &mut actions);
+        self.leave(&branch, cx, &mut actions);
         actions.push(self.log(LogLevel::Info, "Client registered", &context, cx.now));
 
         // Told, whatever the modules: a hello is never refused for what it says besides.

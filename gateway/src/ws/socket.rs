@@ -11,54 +11,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actors::{DeltaStream, Follow, HeldMemory, RouteError, TopicSubscription, offload};
+use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use futures::stream::{
-    self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
-};
-use futures::{SinkExt as _, StreamExt as _};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use futures::stream::{self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitStream};
 use model::{Answer, BranchKey, Catalogue, Outcome, Value};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio::time::{Sleep, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use crate::app::{App, now};
 use crate::error::ApiError;
 use crate::intake::Intake;
-use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{CONTROL_FRAME_BYTES, READ_INLINE_BYTES};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
 use crate::wire::SnapshotReason;
 use crate::ws::dialect::{self, Dialect, LargeFrame};
+use crate::ws::goodbye::{CloseReason, FrameSink, WebSocket, close};
+use crate::ws::large_messages::{LargeMessages, ReadMessage};
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{Session, SessionAction, SessionContext};
 use crate::ws::source::{StreamItem, deltas, follow, posts};
 use crate::ws::subscription::{CallId, FollowStart, LogEnd};
-
-/// A connection that has become a WebSocket.
-pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// Why a socket ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CloseReason {
-    /// The client is gone, or said goodbye.
-    Gone,
-    /// The client sent more than may be sent at once.
-    TooLarge,
-    /// The client sent a text that is not UTF-8.
-    NotText,
-    /// Nothing came from the client for too long.
-    Idle,
-    /// The client took nothing for too long.
-    Stalled,
-    /// This node goes away.
-    Leaving,
-}
 
 /// Serves one socket until it ends.
 /// `held` counts what it takes of memory.
@@ -100,8 +76,6 @@ enum TaskResult {
     Posted(Result<(), RouteError>),
 }
 
-type FrameSink = SplitSink<WebSocket, Message>;
-
 /// A large frame and where it goes; or which request it answers, and why it cannot be written.
 type Rendered = Result<(RenderedJson, FrameKind), (Option<Value>, ApiError)>;
 
@@ -115,6 +89,7 @@ struct SocketTask {
     /// What the session asked for and that waits for a snapshot being written.
     actions: VecDeque<SessionAction>,
     rendering: Option<BoxFuture<'static, Rendered>>,
+    large: LargeMessages,
     /// What the session asked the store for and that is not answered yet.
     calls: FuturesUnordered<BoxFuture<'static, TaskResult>>,
     /// Follows that began, and whose streams the session has not opened yet.
@@ -144,6 +119,7 @@ impl SocketTask {
         let ping_at = now + app.limits.ping_every;
         let catalogues = app.node().catalogues();
         Self {
+            large: LargeMessages::new(&app),
             outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max, held),
             app,
             store,
@@ -173,30 +149,36 @@ impl SocketTask {
             // First what the session wants done: whether more may be read depends on it.
             self.run_actions();
             if self.session.is_idle() {
-                self.intake.decided();
+                self.large.decided();
             }
             if let Some(end) = self.on_time(Instant::now()) {
                 return end;
             }
-            let (reading, pulling) = (self.may_read(), self.may_pull());
+            let (reading, pulling) = (self.may_read(), self.may_pull() && !self.streams.is_empty());
             let staying = self.leave_at.is_none();
-            let Self { app, outbox, rendering, catalogues, timer, calls, streams, .. } = &mut *self;
+            let this = &mut *self;
             // In this order: what is done, what changed, what is asked, then writing it all.
             tokio::select! {
                 biased;
-                () = app.draining.cancelled(), if staying => {
-                    let later = app.limits.drain_spread.mul_f64(self.spread);
+                () = this.app.draining.cancelled(), if staying => {
+                    let later = self.app.limits.drain_spread.mul_f64(self.spread);
                     self.leave_at = Some(Instant::now() + later);
                 }
-                rendered = poll_fn(|context| match rendering {
+                rendered = poll_fn(|context| match &mut this.rendering {
                     Some(rendering) => rendering.as_mut().poll(context),
                     None => std::task::Poll::Pending,
                 }) => self.on_rendered(rendered),
-                Some(done) = calls.next(), if !calls.is_empty() => self.on_done(done),
-                Ok(()) = catalogues.changed() => {
+                message = poll_fn(|context| this.large.poll_read(context)) => {
+                    if let Some(end) = self.on_read(message) {
+                        return end;
+                    }
+                }
+                () = this.intake.cut() => return CloseReason::Crowded,
+                Some(done) = this.calls.next(), if !this.calls.is_empty() => self.on_done(done),
+                Ok(()) = this.catalogues.changed() => {
                     self.with_session(|session, cx| session.on_catalogue(cx));
                 }
-                Some((call, pulled)) = streams.next(), if pulling && !streams.is_empty() => {
+                Some((call, pulled)) = this.streams.next(), if pulling => {
                     self.on_stream_item(call, &pulled);
                 }
                 message = stream.next(), if reading => {
@@ -205,20 +187,20 @@ impl SocketTask {
                     }
                 }
                 written = poll_fn(|context| {
-                    outbox.poll_write(Pin::new(&mut *sink), &app.counters, context)
-                }), if outbox.has_work() => {
+                    this.outbox.poll_write(Pin::new(&mut *sink), &this.app.counters, context)
+                }), if this.outbox.has_work() => {
                     if written.is_err() {
                         return CloseReason::Gone;
                     }
                 }
-                () = timer.as_mut() => {}
+                () = this.timer.as_mut() => {}
             }
         }
     }
 
     /// Whether the client may ask for more.
     fn may_read(&self) -> bool {
-        let busy = self.session.is_busy() || self.intake.is_deciding();
+        let busy = self.session.is_busy() || self.large.is_busy();
         let ready = self.rendering.is_none() && !busy;
         ready && self.outbox.accepts_more() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
@@ -237,8 +219,19 @@ impl SocketTask {
     /// Does what its time has come for, and sets the timer for the next.
     fn on_time(&mut self, now: Instant) -> Option<CloseReason> {
         let limits = &self.app.limits;
-        if self.intake.is_overdue() {
-            return Some(CloseReason::Idle);
+        // It counts among what is coming until it is its turn.
+        let turn_at = self.large.waits_until().filter(|_| self.intake.is_coming());
+        if turn_at.is_some_and(|at| at <= now) {
+            return Some(CloseReason::Crowded);
+        }
+        let mut pace_at = None;
+        if self.may_read() {
+            let Ok(look_at) = self.intake.check_pace(now, limits.pace_window) else {
+                return Some(CloseReason::TooSlow);
+            };
+            pace_at = self.intake.is_coming().then_some(look_at);
+        } else {
+            self.intake.pauses(now);
         }
         if !self.may_read() || self.intake.is_coming() {
             // The silence is ours, or there is none.
@@ -262,7 +255,7 @@ impl SocketTask {
             self.outbox.ping();
         }
         let leave_at = self.leave_at.filter(|at| *at > now).or(over_at);
-        let next = [stalls_at, leave_at].into_iter().flatten();
+        let next = [stalls_at, leave_at, pace_at, turn_at].into_iter().flatten();
         let next = next.fold(idle_at.min(self.ping_at), Instant::min);
         // A timer that goes off early costs one turn; resetting it each turn costs every turn.
         if self.timer.is_elapsed() || next < self.timer.deadline().into_std() {
@@ -283,34 +276,41 @@ impl SocketTask {
 
     fn on_message(&mut self, message: Option<tungstenite::Result<Message>>) -> Option<CloseReason> {
         self.received_at = Instant::now();
-        match message {
-            Some(Ok(Message::Text(text))) => return self.on_frame(text.as_bytes()),
-            Some(Ok(Message::Binary(bytes))) => return self.on_frame(&bytes),
+        let message = match message {
+            Some(Ok(Message::Text(text))) => Bytes::from(text),
+            Some(Ok(Message::Binary(bytes))) => bytes,
+            Some(Ok(Message::Ping(data) | Message::Pong(data))) => {
+                // It may stand between the parts of a message, which goes on coming.
+                self.intake.passed(CONTROL_FRAME_BYTES + data.len());
+                return None;
+            }
             // Whole messages only are given, never a raw frame.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Frame(_))) => return None,
             Some(Ok(Message::Close(_))) | None => return Some(CloseReason::Gone),
-            Some(Err(tungstenite::Error::Capacity(_))) => return Some(CloseReason::TooLarge),
-            Some(Err(tungstenite::Error::Utf8(_))) => return Some(CloseReason::NotText),
-            Some(Err(_)) => return Some(CloseReason::Gone),
+            Some(Err(error)) => return Some(CloseReason::of(&error)),
+        };
+        if message.len() > READ_INLINE_BYTES {
+            let (dialect, intake) = (self.session.dialect(), self.intake.clone());
+            self.large.came(message, dialect, intake, Instant::now());
+            return None;
         }
-        None
-    }
-
-    fn on_frame(&mut self, message: &[u8]) -> Option<CloseReason> {
-        // Whatever its size: what the intake lent for a large message is given back by it.
         self.intake.delivered();
-        // A session is a value, so what it says of a message is worked out here, whatever the size;
-        // the other sockets of this thread go on elsewhere meanwhile.
-        offload(message.len(), || self.read_message(message))
+        self.with_session(|session, cx| session.on_message(&message, cx));
+        None
     }
 
-    fn read_message(&mut self, message: &[u8]) -> Option<CloseReason> {
-        let is_large = message.len() > MESSAGE_BYTES_MAX;
-        if is_large && !self.session.dialect().brings_snapshot(message) {
-            return Some(CloseReason::TooLarge);
+    /// A large message was read.
+    fn on_read(&mut self, message: ReadMessage) -> Option<CloseReason> {
+        match message {
+            // What a session says of a frame is worked out here, whatever its size; the other
+            // sockets of this thread go on elsewhere meanwhile.
+            ReadMessage::Frame(message, frame) => offload(message.len(), || {
+                self.with_session(|session, cx| session.on_read(&message, frame, cx));
+                None
+            }),
+            ReadMessage::TooLarge => Some(CloseReason::TooLarge),
+            ReadMessage::Failed => Some(CloseReason::Gone),
         }
-        self.with_session(|session, cx| session.on_message(message, cx));
-        None
     }
 
     fn on_done(&mut self, done: TaskResult) {
@@ -516,28 +516,5 @@ impl LargeFrame {
 async fn delay(wait: Duration) {
     if !wait.is_zero() {
         sleep(wait).await;
-    }
-}
-
-/// Says why, and lets the client answer.
-async fn close(end: CloseReason, mut sink: FrameSink, mut stream: SplitStream<WebSocket>) {
-    let reason = match end {
-        CloseReason::Gone => None,
-        CloseReason::TooLarge => Some((CloseCode::Size, "the message is too large")),
-        CloseReason::NotText => Some((CloseCode::Invalid, "a text message is not UTF-8")),
-        CloseReason::Idle => Some((CloseCode::Away, "nothing was heard")),
-        CloseReason::Stalled => Some((CloseCode::Again, "nothing was taken; connect again")),
-        CloseReason::Leaving => Some((CloseCode::Restart, "this node goes away; connect again")),
-    };
-    if let Some((code, reason)) = reason {
-        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        if !matches!(timeout(GOODBYE_MAX, sink.send(close)).await, Ok(Ok(()))) {
-            return;
-        }
-    }
-    // The close handshake is driven by reading on; what else comes is not for anybody.
-    let silence = async { while let Some(Ok(_)) = stream.next().await {} };
-    if timeout(GOODBYE_MAX, silence).await.is_err() {
-        tracing::trace!("a client did not answer the goodbye");
     }
 }

@@ -162,7 +162,7 @@ async fn draining_acknowledges_what_is_under_way_then_says_goodbye() {
 #[tokio::test]
 async fn a_slow_request_head_ends_its_own_connection_only() {
     let short = Duration::from_millis(200);
-    let served = Served::new(|config| config.limits.header_read_max = short).await;
+    let served = Served::new(|config| config.limits.head_read_max = short).await;
     let mut slow = tokio::net::TcpStream::connect(served.address).await.unwrap();
     slow.write_all(b"GET /healthz HTTP/1.1\r\nhost: sh").await.unwrap();
     let mut said = Vec::new();
@@ -179,7 +179,11 @@ async fn a_slow_request_head_ends_its_own_connection_only() {
 #[tokio::test]
 async fn a_connection_ends_whatever_it_leaves_unsaid() {
     let short = Duration::from_millis(200);
-    let served = Served::new(|config| config.limits.header_read_max = short).await;
+    let served = Served::new(|config| {
+        config.limits.first_byte_max = short;
+        config.limits.head_read_max = short;
+    })
+    .await;
     // Nothing; the beginning of HTTP/2; all of it and no request.
     for said in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut slow = tokio::net::TcpStream::connect(served.address).await.unwrap();

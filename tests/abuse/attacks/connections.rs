@@ -80,16 +80,16 @@ pub(crate) const KEYS: Attack = Attack {
     },
 };
 
-fn nothing(_: Target) -> BoxFuture<'static, Result<()>> {
+pub(super) fn nothing(_: Target) -> BoxFuture<'static, Result<()>> {
     async { Ok(()) }.boxed()
 }
 
 /// Opens so many connections, sends this over each and reads nothing, until the time is over.
-fn hold(
+pub(super) fn hold(
     target: Target,
     phase: Duration,
     connections: usize,
-    said: String,
+    said: impl AsRef<[u8]> + Send + Sync + 'static,
 ) -> BoxFuture<'static, Result<Answers>> {
     async move {
         let mut held = Vec::with_capacity(connections);
@@ -98,7 +98,7 @@ fn hold(
             for _ in 0..connections {
                 let Ok(mut stream) = TcpStream::connect(target.node).await else { break };
                 // A node may close it at once: then it holds nothing.
-                if stream.write_all(said.as_bytes()).await.is_ok() {
+                if stream.write_all(said.as_ref()).await.is_ok() {
                     held.push(stream);
                 }
             }

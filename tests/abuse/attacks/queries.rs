@@ -34,13 +34,13 @@ pub(crate) const VALUES: Attack = Attack {
 /// Lists as long as they may be.
 pub(crate) const LISTS: Attack = Attack {
     name: "query-lists",
-    about: "20 lists of 1,000 values over 100,000 rows, as much as is taken",
+    about: "10 lists of 1,000 values over 100,000 rows, as much as is taken",
     memory_max_mib: 512,
     prepare,
     run: |target, phase| {
         let values: Vec<Value> = (0..1_000).map(|n| json!(format!("none-{n}"))).collect();
         let list = json!({ "name": { "operator": "not in", "value": values } });
-        ask(target, phase, None, where_(all_but_no_row(list, 20)))
+        ask(target, phase, None, where_(all_but_no_row(list, 10)))
     },
 };
 

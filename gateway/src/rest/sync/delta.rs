@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::known_members;
 use crate::limits::DELTA_EVENTS_MAX;
 use crate::render;
-use crate::rest::extractors::LargeBody;
+use crate::rest::extractors::Body;
 use crate::rest::reply::{json_bytes, with_cursor};
 use crate::rest::sync::SyncScope;
 use crate::rest::sync::answer::{EventsSince, delta_answer};
@@ -29,7 +29,7 @@ use crate::scoped_store::unexpected_answer;
 pub(super) async fn delta(
     State(app): State<App>,
     scope: SyncScope,
-    LargeBody(body, _permit): LargeBody,
+    body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
     let validation = app.node().catalogue().validation_of(&scope.key.module);

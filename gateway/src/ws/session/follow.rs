@@ -37,8 +37,13 @@ impl Session {
     }
 
     /// Lets go of the branch the session was in, for the next; topics keep what they need.
-    pub(super) fn leave(&mut self, next: &BranchId, actions: &mut Vec<SessionAction>) {
-        self.pending_snapshot = None;
+    pub(super) fn leave(
+        &mut self,
+        next: &BranchId,
+        cx: SessionContext<'_>,
+        actions: &mut Vec<SessionAction>,
+    ) {
+        self.supersede(cx, actions);
         if self.member.as_ref().is_some_and(|member| member.branch != *next) {
             self.topics.leave_own_branch();
         }

@@ -12,6 +12,7 @@ use model::{
 use super::{Session, SessionAction, SessionContext};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
+use crate::limits::SMALL_BODY_BYTES_MAX;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
 use crate::ws::dialect::{ClientFrame, LargeFrame, ServerFrame};
@@ -46,8 +47,17 @@ impl PendingRead {
 }
 
 impl Session {
-    pub(super) fn query(&mut self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
+    pub(super) fn query(
+        &mut self,
+        frame: &Object,
+        bytes: usize,
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let request_id = request_id(frame);
+        if bytes > SMALL_BODY_BYTES_MAX {
+            let message = format!("a query has at most {SMALL_BODY_BYTES_MAX} bytes");
+            return vec![self.query_error(request_id.as_ref(), &message, cx)];
+        }
         let Some(member) = &self.member else {
             let message = "Client attempted query before hello handshake";
             return self.before_hello(request_id.as_ref(), message, cx);

@@ -10,7 +10,7 @@ use model::{Answer, BranchKey, Read, ReadLevel, Value};
 
 use super::resume::ResumeFrom;
 use super::{PendingSnapshot, Session, SessionAction, SessionContext};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::wire::{SnapshotFrame, SnapshotReason};
 use crate::ws::dialect::LargeFrame;
 use crate::ws::subscription::{CallId, FollowFrom, Passage, Refresh, ResyncReason, Subscription};
@@ -55,8 +55,23 @@ impl Session {
             }
         }
         // A later snapshot takes the place of one that was not sent: it shows at least as much.
+        if pending.request_id.is_none() {
+            let before = self.pending_snapshot.as_mut();
+            pending.request_id = before.and_then(|before| before.request_id.take());
+        }
+        self.supersede(cx, actions);
         self.pending_snapshot = Some(pending);
         self.finish_snapshot(cx, actions);
+    }
+
+    /// Gives up the snapshot that was not sent yet, and tells whoever asked for it.
+    pub(super) fn supersede(&mut self, cx: SessionContext<'_>, actions: &mut Vec<SessionAction>) {
+        let before = self.pending_snapshot.take().and_then(|before| before.request_id);
+        if let Some(request_id) = before {
+            let message = "a later request is answered in place of this one";
+            let error = ApiError::new(Problem::SnapshotSuperseded, message);
+            actions.extend(self.failed(Some(&request_id), &error, cx.now));
+        }
     }
 
     /// Has a listed module's state read, or the module followed from now on.
