@@ -38,7 +38,8 @@ pub(crate) fn route_error(refusal: Refusal) -> RouteError {
         Refusal::Indeterminate => RouteError::Indeterminate,
         Refusal::Busy { what } => busy(what, ShareScope::Everybody, Duration::from_secs(1)),
         Refusal::Exhausted { what, scope, retry_after } => busy(what, scope, retry_after),
-        Refusal::Unavailable { reason, retry_after } => {
+        Refusal::Unavailable { reason, retry_after }
+        | Refusal::DiskFull { reason, retry_after } => {
             RouteError::Unavailable { reason, retry_after }
         }
         Refusal::MemoryFull(full) => RouteError::MemoryFull(full),
@@ -54,7 +55,8 @@ pub(crate) fn read_error(refusal: Refusal) -> RouteError {
         | Refusal::Exhausted { .. }
         | Refusal::NotLeader { .. }
         | Refusal::Unavailable { .. }
-        | Refusal::MemoryFull(_) => route_error(refusal),
+        | Refusal::MemoryFull(_)
+        | Refusal::DiskFull { .. } => route_error(refusal),
     }
 }
 

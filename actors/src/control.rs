@@ -25,8 +25,8 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{CatalogueClient, LocalPartition, LocalPartitions};
+use crate::handover::Handover;
 use crate::level_gate::LevelGate;
-use crate::liveness::PeerLiveness;
 use crate::partition::activations::Activations;
 use crate::partition::machine::{AppliedPartition, PartitionMachine};
 use crate::partition::proposer::random;
@@ -67,7 +67,7 @@ pub(crate) struct ControlArguments {
     pub(crate) groups: Groups,
     pub(crate) group: TypedGroup<CatalogueMachine>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
-    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) handover: Handover,
     pub(crate) catalogue_client: CatalogueClient,
     pub(crate) running: LocalPartitions,
     pub(crate) procedures: Procedures,
@@ -264,7 +264,7 @@ impl State {
         replica: ReplicaId,
         placement: &Placement,
     ) -> Result<(), ActorProcessingErr> {
-        let ControlArguments { groups, catalogue, liveness, running, .. } = &self.arguments;
+        let ControlArguments { groups, catalogue, handover, running, .. } = &self.arguments;
         let (group, applied) = match running.replica_without_actor(partition) {
             Some(kept) => kept,
             None => {
@@ -288,7 +288,7 @@ impl State {
             applied: Arc::clone(&applied),
             catalogue: catalogue.clone(),
             levels: LevelGate::new(catalogue.clone(), self.arguments.procedures.clone()),
-            liveness: Arc::clone(liveness),
+            handover: handover.clone(),
             activations: activations.clone(),
         };
         let (actor, _) =

@@ -14,10 +14,13 @@
 
 mod background;
 mod client;
+mod clock;
+mod condition;
 mod control;
 mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod handover;
 mod level_gate;
 pub mod limits;
 mod liveness;
@@ -42,6 +45,7 @@ mod topics;
 
 pub use background::in_background;
 pub use client::ClusterStore;
+pub use clock::WallClock;
 pub use memory::{HeldMemory, Memory, MemoryClass, MemoryClassStatus, MemoryFull, MemoryStatus};
 pub use offload::offload;
 pub use peers::{Inbox, PeerError, Peers, Priority};

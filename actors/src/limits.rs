@@ -47,6 +47,23 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a read waits for a replica that lags before it goes to the leader: above what a healthy
 /// one lags. One that just started may have the log of minutes before it.
 pub const LAG_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long a leader whose disk is full leaves its callers to another attempt, while another node
+/// can take over: that takes two seconds. After that it refuses them at once.
+pub const HANDOVER_WAIT: Duration = Duration::from_secs(5);
+/// When a client may ask again where nobody has space: somebody has to make some first.
+pub const DISK_FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How far this node's clock may be from the median of all clocks before it hands over and stamps
+/// theirs: more than a network delays an answer, and less than people notice in a record.
+pub const CLOCK_OFF_MAX: Duration = Duration::from_secs(5);
+/// How far the clock of a node that can ask no other may leap: beyond it, the leap is not stamped.
+pub const CLOCK_LEAP_MAX: Duration = Duration::from_mins(1);
+/// How long such a leap must last before it is believed: somebody may have set the clock right.
+pub const CLOCK_LEAP_BELIEVED_AFTER: Duration = Duration::from_mins(10);
+/// How far ahead of now a branch's commit time may be before an operator is told, in milliseconds:
+/// further ahead, it can be brought back.
+pub const CLOCK_AHEAD_MAX_MS: i64 = 60_000;
+/// How old what a peer's clock showed may be: several times the interval at which it is asked.
+pub const CLOCK_READING_AGE_MAX: Duration = Duration::from_secs(5);
 /// Pause between two attempts: a new leader is noticed within it, and nobody spins.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// Events read from the log at once by a follower that catches up.

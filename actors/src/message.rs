@@ -12,6 +12,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::limits::DISK_FULL_RETRY_AFTER;
 use crate::memory::MemoryFull;
 use crate::shares::{Exhausted, Requester, ShareScope};
 use crate::status::{BranchStatus, PartitionStatus};
@@ -40,6 +41,8 @@ pub(crate) enum PeerRequest {
     CatalogueIndex,
     /// As `Submit`, with whom the command is from.
     SubmitFor(Requester, Command),
+    /// Should you lead?
+    Condition,
 }
 
 /// The answer to an [`PeerRequest`].
@@ -56,6 +59,23 @@ pub(crate) enum PeerReply {
     Following(Offset),
     Posted,
     LastPost(Option<(PostVersion, Post)>),
+    Condition(NodeCondition),
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeCondition {
+    /// Why it should not lead, by the reasons' stable names; none where it may.
+    pub(crate) unfit: Vec<String>,
+    /// What its wall clock shows, in milliseconds since 1970, right or wrong.
+    pub(crate) clock_millis: i64,
+}
+
+impl NodeCondition {
+    /// Whether it says this of itself.
+    pub(crate) fn has(&self, reason: raft::UnfitReason) -> bool {
+        self.unfit.iter().any(|name| name == reason.name())
+    }
 }
 
 /// What a node leads.
@@ -81,6 +101,8 @@ pub(crate) enum PeerCast {
     Posted { version: PostVersion, post: Post },
     /// I stop soon: give me no lead.
     Draining,
+    /// Why I should not lead has changed.
+    Condition(NodeCondition),
 }
 
 /// The order of posts: the owner's term, then its count. Later is greater.
@@ -105,6 +127,9 @@ pub(crate) enum Refusal {
     MemoryFull(MemoryFull),
     /// Too much waits there, in this share of it; nothing was done.
     Exhausted { what: BusyScope, scope: ShareScope, retry_after: Duration },
+    /// Its disk is full, and nobody else can lead; nothing was done, and another attempt now would
+    /// change nothing.
+    DiskFull { reason: String, retry_after: Duration },
 }
 
 impl Refusal {
@@ -126,6 +151,9 @@ impl From<raft::ProposeError> for Refusal {
     fn from(error: raft::ProposeError) -> Self {
         match error {
             raft::ProposeError::NotLeader { hint } => Self::NotLeader { hint },
+            raft::ProposeError::DiskFull { reason } => {
+                Self::DiskFull { reason, retry_after: DISK_FULL_RETRY_AFTER }
+            }
             raft::ProposeError::Unavailable { reason, retry_after } => {
                 Self::Unavailable { reason, retry_after }
             }

@@ -60,7 +60,8 @@ pub(crate) fn reply_bytes(reply: &PeerReply) -> usize {
         | PeerReply::Rejected(_)
         | PeerReply::Following(_)
         | PeerReply::Posted
-        | PeerReply::LastPost(_) => 0,
+        | PeerReply::LastPost(_)
+        | PeerReply::Condition(_) => 0,
     };
     rows.saturating_mul(RECORD_BYTES)
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use model::{BranchKey, Catalogue, Outcome, Partition, PartitionId, Reject};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use raft::{GroupStatus, TypedGroup};
+use raft::{GroupStatus, NodeFitness, TypedGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::handover::Handover;
 use crate::level_gate::LevelGate;
 use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
-use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, Refusal};
 
 pub(crate) mod activations;
@@ -49,6 +49,8 @@ pub(crate) enum Message {
     Tick,
     /// Give up the lead to whoever is fittest: this node is going away.
     Drain,
+    /// Why this node should not lead has changed.
+    Fitness,
     /// For tests: make one branch's actor fail.
     #[cfg(test)]
     PanicBranch(BranchKey),
@@ -67,7 +69,7 @@ pub(crate) struct PartitionArguments {
     pub(crate) applied: Arc<AppliedPartition>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     pub(crate) levels: LevelGate,
-    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) handover: Handover,
     pub(crate) activations: Activations,
 }
 
@@ -121,6 +123,10 @@ impl Actor for PartitionActor {
                 myself.clone(),
                 arguments.catalogue.clone(),
             ))),
+            AbortOnDropHandle::new(tokio::spawn(watch_fitness(
+                myself.clone(),
+                arguments.handover.fitness.clone(),
+            ))),
             AbortOnDropHandle::new(tokio::spawn(tick(myself))),
         ];
         Ok(State {
@@ -150,17 +156,15 @@ impl Actor for PartitionActor {
                     state.define_configured();
                 }
                 passivate(&state.arguments.activations, PASSIVATE_AFTER);
-                if state.draining {
-                    // Again: a peer that has not heard of the drain may have given the lead back.
-                    state.transfer_to_fittest();
-                } else {
-                    state.transfer_to_preferred();
-                }
+                // Again while it should not lead: a peer that has not heard of that may have given
+                // the lead back, or was not fit itself before.
+                state.transfer_where_due();
             }
             Message::Drain => {
                 state.draining = true;
-                state.transfer_to_fittest();
+                state.transfer_where_due();
             }
+            Message::Fitness => state.transfer_where_due(),
             #[cfg(test)]
             Message::PassivateAll => passivate(&state.arguments.activations, Duration::ZERO),
             #[cfg(test)]
@@ -217,6 +221,15 @@ async fn watch_status(actor: ActorRef<Message>, group: TypedGroup<PartitionMachi
 async fn watch_catalogue(actor: ActorRef<Message>, mut catalogue: watch::Receiver<Arc<Catalogue>>) {
     while catalogue.changed().await.is_ok() {
         if actor.cast(Message::Catalogue).is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_fitness(actor: ActorRef<Message>, fitness: NodeFitness) {
+    let mut reasons = fitness.watch();
+    while reasons.changed().await.is_ok() {
+        if actor.cast(Message::Fitness).is_err() {
             return;
         }
     }
@@ -298,6 +311,7 @@ impl State {
                 term,
                 applied,
                 self.arguments.levels.clone(),
+                self.arguments.handover.clone(),
             );
             self.leadership = Some(Leadership { term, proposer });
             self.define_configured();

@@ -11,11 +11,15 @@ use std::time::Duration;
 use model::{CatalogueEntry, NodeRecord, Procedures, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{Fatal, GroupId, Groups};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{CatalogueClient, ClusterStore, LeaderClient, LocalPartitions};
+use crate::clock::{ClusterClock, WallClock};
+use crate::condition::ConditionTask;
 use crate::control::machine::CatalogueMachine;
 use crate::control::{self, ControlActor, ControlArguments};
 use crate::follow::{FeedMessage, FeedSupervisor, Follows};
+use crate::handover::Handover;
 use crate::liveness::PeerLiveness;
 use crate::memory::Memory;
 use crate::peers::Peers;
@@ -46,6 +50,8 @@ pub struct Config {
     pub files: Option<FileBudget>,
     /// What this node may hold in memory, and what it holds.
     pub memory: Memory,
+    /// This node's wall clock.
+    pub clock: WallClock,
     /// The stored procedures that commands may call. All nodes of a cluster have the same.
     pub procedures: Procedures,
 }
@@ -65,6 +71,7 @@ pub enum StartError {
 pub struct ActorTree {
     store: ClusterStore,
     pub(crate) root: ActorRef<Message>,
+    conditions: AbortOnDropHandle<()>,
 }
 
 /// Starts the tree. The cluster forms by itself, in whatever order its nodes start.
@@ -87,15 +94,31 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         Arc::clone(&config.peers),
         Arc::clone(&liveness),
     );
-    let catalogue_client =
-        CatalogueClient::new(leaders.clone(), group_0.clone(), catalogue.clone(), is_initialized);
+    let fitness = config.groups.fitness().clone();
+    let clock = ClusterClock::new(config.clock, fitness.clone());
+    let handover = Handover { fitness, clock, liveness: Arc::clone(&liveness) };
+    let catalogue_client = CatalogueClient::new(
+        leaders.clone(),
+        group_0.clone(),
+        catalogue.clone(),
+        is_initialized,
+        handover.clone(),
+    );
+    let conditions = ConditionTask {
+        groups: config.groups.clone(),
+        group_0: (*group_0).clone(),
+        peers: Arc::clone(&config.peers),
+        handover: handover.clone(),
+        memory: config.memory.clone(),
+    };
     let reporter = StatusReporter {
         node: id,
         catalogue: catalogue.clone(),
         applied_catalogue,
         partitions: partitions.clone(),
         peers: Arc::clone(&config.peers),
-        liveness: Arc::clone(&liveness),
+        liveness,
+        handover: handover.clone(),
         leaders: leaders.clone(),
         catalogue_client: catalogue_client.clone(),
         warnings: config.warnings.into(),
@@ -113,7 +136,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         groups: config.groups,
         group: group_0,
         catalogue,
-        liveness,
+        handover,
         catalogue_client,
         running: partitions,
         procedures: config.procedures,
@@ -121,7 +144,8 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let store = ClusterStore::new(leaders, reporter, procedures);
     let arguments = RootArguments { control, follows: store.0.follows.clone() };
     let (root, _) = Actor::spawn(None, RootActor, arguments).await?;
-    Ok(ActorTree { store, root })
+    let conditions = AbortOnDropHandle::new(tokio::spawn(conditions.run()));
+    Ok(ActorTree { store, root, conditions })
 }
 
 impl ActorTree {
@@ -149,6 +173,7 @@ impl ActorTree {
     pub async fn stop(&self) {
         // First: a follower whose source ends would look for another one.
         self.store.0.follows.stopped.cancel();
+        self.conditions.abort();
         self.root.stop_children_and_wait(None, None).await;
         if let Err(error) = self.root.stop_and_wait(None, None).await {
             tracing::warn!(%error, "the actors' tree did not stop cleanly");

@@ -102,6 +102,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// What is missing.
     fn ready(&self) -> Result<(), NotReady>;
+
+    /// Why this node should lead nothing now, each reason by its stable name and in words:
+    /// `disk-full`, `disk-slow`, `memory-pressure`, `clock-off`. Empty where it may. It serves
+    /// either way: others lead.
+    fn unfit(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 /// Why a node does not serve now.

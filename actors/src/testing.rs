@@ -12,11 +12,12 @@ use model::{
     Request, Schema, Timestamp, Transaction, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
+use raft::disk::SimulatedDisk;
 use raft::testing::MemoryNetwork;
 use raft::{Groups, GroupsConfig, Priority, Timing};
 use tempfile::TempDir;
 
-use crate::{ActorTree, ClusterStore, Inbox, PeerError, Peers, Store};
+use crate::{ActorTree, ClusterStore, Inbox, Memory, PeerError, Peers, Store, WallClock};
 
 /// The actors' side of the wires: one inbox a node, and the nodes that hang: they take what is
 /// sent to them and never answer; how much it was is counted.
@@ -60,11 +61,16 @@ impl Peers for MemoryPeers {
     }
 }
 
+/// What a node may hold: more than any test does.
+pub(crate) const MEMORY_MAX: u64 = 1 << 40;
+
 /// One node's tree.
 pub(crate) struct TestNode {
     pub(crate) id: NodeId,
     pub(crate) running: ActorTree,
-    groups: Groups,
+    pub(crate) groups: Groups,
+    pub(crate) clock: WallClock,
+    pub(crate) memory: Memory,
     _dir: TempDir,
 }
 
@@ -74,6 +80,8 @@ pub(crate) struct Cluster {
     network: MemoryNetwork,
     wires: Wires,
     timing: Timing,
+    /// By place, where nodes have disks that can fail.
+    pub(crate) disks: Option<Vec<Arc<SimulatedDisk>>>,
 }
 
 fn record(id: u64) -> NodeRecord {
@@ -127,17 +135,27 @@ impl Cluster {
 
     /// The same, with something done to each tree as soon as it was started.
     pub(crate) async fn start_with(nodes: u64, started: impl Fn(&ActorTree)) -> Self {
-        Self::open(nodes, Timing::default(), started).await
+        Self::open(nodes, Timing::default(), None, started).await
+    }
+
+    /// The same, each on a disk that can fail, with small segments of the log.
+    pub(crate) async fn on_disks(nodes: u64) -> Self {
+        Self::open(nodes, Timing::default(), Some(Vec::new()), |_| ()).await
     }
 
     /// The same, with other elections.
     pub(crate) async fn timed(nodes: u64, timing: Timing) -> Self {
-        Self::open(nodes, timing, |_| ()).await
+        Self::open(nodes, timing, None, |_| ()).await
     }
 
-    async fn open(nodes: u64, timing: Timing, started: impl Fn(&ActorTree)) -> Self {
+    async fn open(
+        nodes: u64,
+        timing: Timing,
+        disks: Option<Vec<Arc<SimulatedDisk>>>,
+        started: impl Fn(&ActorTree),
+    ) -> Self {
         let (network, wires) = (MemoryNetwork::new(), Wires::default());
-        let mut cluster = Self { nodes: Vec::new(), network, wires, timing };
+        let mut cluster = Self { nodes: Vec::new(), network, wires, timing, disks };
         for id in 1..=nodes {
             cluster.start_node(id, nodes).await;
             started(&cluster.nodes[cluster.nodes.len() - 1].running);
@@ -152,8 +170,15 @@ impl Cluster {
         let dir = TempDir::new().unwrap();
         let mut config = GroupsConfig::new(NodeId(id), dir.path(), |reason| panic!("{reason}"));
         config.timing = self.timing;
+        if let Some(disks) = &mut self.disks {
+            let disk = Arc::new(SimulatedDisk::new(id));
+            disks.push(disk.clone());
+            config.device = disk;
+            config.log_segment_bytes = 64 << 10;
+        }
         let groups = Groups::open(config, self.network.endpoint(NodeId(id))).await.unwrap();
         self.network.join(NodeId(id), groups.clone());
+        let (clock, memory) = (WallClock::default(), Memory::new(MEMORY_MAX));
         let running = crate::start(crate::Config {
             node: record(id),
             initial: (1..=nodes).map(record).collect(),
@@ -163,7 +188,8 @@ impl Cluster {
             peers: Arc::new(MemoryPeers { node: NodeId(id), wires: self.wires.clone() }),
             warnings: Vec::new(),
             files: None,
-            memory: crate::Memory::unlimited(),
+            memory: memory.clone(),
+            clock: clock.clone(),
             procedures: model::Procedures::default(),
         });
         let running = running.await.unwrap();
@@ -173,7 +199,7 @@ impl Cluster {
             other.running.store().link_changed(NodeId(id), true);
         }
         self.wires.0.lock().insert(NodeId(id), Arc::new(store));
-        self.nodes.push(TestNode { id: NodeId(id), running, groups, _dir: dir });
+        self.nodes.push(TestNode { id: NodeId(id), running, groups, clock, memory, _dir: dir });
     }
 
     async fn ready(&self, store: &ClusterStore) {

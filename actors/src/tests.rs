@@ -1,5 +1,7 @@
 //! Stories about life: what a caller sees while actors fail, sleep and move.
 
+mod handover;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -87,7 +87,7 @@ const fn combinable(
 }
 
 /// All kinds of faults, in the order of `mishkah-chaos kinds`.
-pub const FAULT_KINDS: [FaultKind; 33] = {
+pub const FAULT_KINDS: [FaultKind; 36] = {
     use Requirement::{Namespaces as Own, Nothing as Any};
     [
         exit_allowed("kill-follower", Any, (500, 4000), "kill -9 a node that does not lead"),
@@ -126,6 +126,18 @@ pub const FAULT_KINDS: [FaultKind; 33] = {
         exit_allowed("memory-kill", Any, (500, 3000), "a node gets no more memory"),
         exit_allowed("checkpoint-cut", Any, (300, 1500), "kill a node again while it catches up"),
         combinable("slow-sync", Any, (3000, 8000), "every sync of one node takes long"),
+        exit_forbidden(
+            "slow-disk",
+            Any,
+            (12_000, 20_000),
+            "the leader's syncs take over a second: it hands over",
+        ),
+        exit_forbidden(
+            "clock-leap",
+            Any,
+            (200, 3000),
+            "the leader's wall clock is centuries ahead for a moment",
+        ),
         combinable("clock-ahead", Any, (2000, 6000), "a node's wall clock is an hour ahead"),
         combinable("clock-behind", Any, (2000, 6000), "a node's wall clock is an hour behind"),
         combinable("starve", Any, (3000, 8000), "a node gets a fifth of the processor"),
@@ -136,6 +148,12 @@ pub const FAULT_KINDS: [FaultKind; 33] = {
             "a client holds connections, or sends a node too much",
         ),
         exit_allowed("disk-full", Own, (1000, 5000), "a node's disk is full"),
+        exit_allowed(
+            "disk-full-leader",
+            Own,
+            (4000, 12_000),
+            "the leader's disk is full: it hands over",
+        ),
         exit_allowed("disks-full", Own, (1000, 5000), "the disks of all nodes are full"),
         exit_allowed(
             "power-one",

@@ -44,7 +44,9 @@ pub fn kinds(name: &str, environment: Environment) -> Result<Vec<&'static FaultK
             "sync-error",
             "write-error",
             "slow-sync",
+            "slow-disk",
             "disk-full",
+            "disk-full-leader",
             "disks-full",
             "flip-wal",
             "flip-checkpoint",
@@ -53,7 +55,7 @@ pub fn kinds(name: &str, environment: Environment) -> Result<Vec<&'static FaultK
         ],
         "power" => vec!["power-one", "power-all"],
         "clients" => vec![HOSTILE_CLIENT],
-        "machines" => vec!["clock-ahead", "clock-behind", "starve", "memory-kill"],
+        "machines" => vec!["clock-ahead", "clock-behind", "clock-leap", "starve", "memory-kill"],
         names => names.split(',').map(str::trim).collect(),
     };
     let mut kinds = Vec::new();

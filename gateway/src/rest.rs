@@ -6,6 +6,7 @@ mod batch;
 pub(crate) mod body;
 mod branches;
 mod changes;
+mod clock;
 mod cluster;
 mod configure;
 mod decimals;

@@ -143,6 +143,11 @@ impl NodeView<'_> {
         self.0.ready()
     }
 
+    /// Why this node should lead nothing now, by stable name and in words: for `GET /readyz`.
+    pub(crate) fn unfit(self) -> Vec<(&'static str, String)> {
+        self.0.unfit()
+    }
+
     /// Whether this node's copy of the catalogue can say what there is: until then requests are
     /// refused, because they would be told that nothing exists.
     pub(crate) fn is_initialized(self) -> bool {

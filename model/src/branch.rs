@@ -186,6 +186,11 @@ impl Branch {
         }
     }
 
+    /// The commit time of the last command: no event is stamped earlier, but the one that mends it.
+    pub fn last_commit_at(&self) -> Timestamp {
+        self.last_commit_at
+    }
+
     /// Answers a lookup.
     ///
     /// # Errors

@@ -77,6 +77,8 @@ pub enum Request {
     SetSequence(Box<SetSequence>),
     /// Take this definition from now on, and bring the records up to it. Sent as `Define` is.
     Fill(Arc<Definition>),
+    /// Bring the branch's commit time back to the present, where a wrong clock set it ahead.
+    MendClock(MendClock),
     /// As [`Request::Reserve`], in a way that a build of level 1 cannot read.
     #[cfg(feature = "next-level")]
     ReserveAtNextLevel(Reserve),
@@ -96,6 +98,7 @@ impl Request {
             | Self::Reset(_)
             | Self::Reserve(_)
             | Self::SetSequence(_)
+            | Self::MendClock(_)
             | Self::Define(_)
             | Self::Fill(_) => false,
             #[cfg(feature = "next-level")]
@@ -290,6 +293,15 @@ pub struct Reserve {
     pub table: String,
     /// The field whose sequence it is.
     pub field: String,
+}
+
+/// Brings a branch's commit time back to the present. It does nothing where that is not ahead.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MendClock {
+    /// Why. Shown in the event.
+    pub reason: String,
+    /// Who asks. Shown in the event.
+    pub requested_by: Option<String>,
 }
 
 /// Another rule for a sequence, or none of its own any more, or another place for its counter; at

@@ -157,6 +157,9 @@ pub enum BulkOperation {
     Replace,
     /// A sequence got another rule or its counter was set; no record is another.
     Sequence,
+    /// The commit time went back to the present, from where a wrong clock had set it; no record is
+    /// another. The only event that may be stamped with an earlier time than the one before it.
+    Clock,
 }
 
 impl BulkOperation {
@@ -168,6 +171,7 @@ impl BulkOperation {
             Self::Reset => "module:reset",
             Self::Replace => "module:replace",
             Self::Sequence => "module:sequence",
+            Self::Clock => "module:clock",
         }
     }
 }

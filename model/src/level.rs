@@ -40,6 +40,7 @@ impl Command {
             | Request::Reset(_)
             | Request::Replace(_)
             | Request::SetSequence(_)
+            | Request::MendClock(_)
             | Request::Fill(_) => FIRST_LEVEL,
             #[cfg(feature = "next-level")]
             Request::ReserveAtNextLevel(_) => crate::codec::NEXT_LEVEL,

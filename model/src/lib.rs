@@ -53,9 +53,9 @@ pub use cluster::{
     FullSyncFlag, ModuleConfig, ModuleSettings, NodeRecord, Placement,
 };
 pub use command::{
-    Action, Batch, Command, CounterAt, FieldCondition, Holds, Mutation, Origin, Precondition,
-    ProcedureCall, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
-    Restore, RestoreMode, RuleChange, Seed, SetSequence, Transaction,
+    Action, Batch, Command, CounterAt, FieldCondition, Holds, MendClock, Mutation, Origin,
+    Precondition, ProcedureCall, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve,
+    Reset, Restore, RestoreMode, RuleChange, Seed, SetSequence, Transaction,
 };
 pub use dedup::DedupUse;
 pub use definition::{DedupLimits, Definition, Validation, VersionRule};

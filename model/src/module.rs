@@ -8,6 +8,7 @@
 
 mod change;
 mod children;
+mod clock;
 mod define;
 mod delete;
 pub(crate) mod fit;

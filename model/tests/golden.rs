@@ -149,6 +149,7 @@ fn an_event_of_the_whole_module() {
     ];
     assert_eq!(hex(&codec::bare(&acts)), "00010203");
     assert_eq!(hex(&codec::bare(&BulkOperation::Sequence)), "04");
+    assert_eq!(hex(&codec::bare(&BulkOperation::Clock)), "05");
 }
 
 fn purge() -> Request {

@@ -6,6 +6,7 @@
 
 mod check;
 mod demo;
+mod mend_clock;
 mod node_client;
 mod out;
 mod start;
@@ -65,6 +66,9 @@ enum Subcommand {
     /// Read a directory of the original and say what would be taken, changing nothing
     #[command(after_help = check::EXAMPLES)]
     CheckOriginal(CheckArgs),
+    /// Bring a module's commit time back to the present, where a wrong clock once set it ahead
+    #[command(after_help = mend_clock::EXAMPLES)]
+    MendClock(MendClockArgs),
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +138,22 @@ struct CheckArgs {
     dir: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct MendClockArgs {
+    /// The branch, as `mishkah status` names it
+    branch: String,
+    /// The module
+    module: String,
+    /// Why; it is kept in the log
+    #[arg(long)]
+    reason: String,
+    /// Who asks; it is kept in the log
+    #[arg(long, value_name = "NAME")]
+    requested_by: Option<String>,
+    #[command(flatten)]
+    node: NodeArg,
+}
+
 impl CommandLine {
     /// Reads the command line; prints help, version or what is wrong and ends the process where
     /// that is all there is to do.
@@ -157,6 +177,7 @@ impl CommandLine {
             Subcommand::Status(args) => status::run(&args).await,
             Subcommand::Watch(args) => Box::pin(watch::run(&args)).await,
             Subcommand::CheckOriginal(args) => check::run(&args),
+            Subcommand::MendClock(args) => mend_clock::run(&args).await,
         }?;
         out::failure().map_or(Ok(code), |reason| Err(reason.into()))
     }

@@ -63,6 +63,8 @@ pub struct Config {
     pub timing: Timing,
     /// Log written before a checkpoint is due, at least.
     pub checkpoint_log_bytes: u64,
+    /// A sync of the disk that takes longer is slow.
+    pub sync_slow_after: Duration,
     /// Largest snapshot that clients are sent, in bytes.
     pub snapshot_bytes_max: u64,
     /// What it may hold in memory, in bytes.
@@ -197,6 +199,9 @@ impl Config {
                 settings.election_max_ms,
             )?,
             checkpoint_log_bytes: settings.checkpoint_log_mib.unwrap_or(16) * 1024 * 1024,
+            sync_slow_after: settings
+                .sync_slow_ms
+                .map_or(raft::limits::SYNC_SLOW_AFTER, Duration::from_millis),
             snapshot_bytes_max: settings
                 .snapshot_max_mib
                 .unwrap_or(SNAPSHOT_MAX_MIB)
@@ -233,6 +238,9 @@ impl Config {
         }
         if self.checkpoint_log_bytes < 1024 * 1024 {
             return Err(value("checkpoint_log_mib", "at least 1"));
+        }
+        if self.sync_slow_after < Duration::from_millis(10) {
+            return Err(value("sync_slow_ms", "at least 10: no disk is always quicker"));
         }
         if self.snapshot_bytes_max == 0 {
             return Err(value("snapshot_max_mib", "at least 1"));
@@ -406,7 +414,8 @@ impl fmt::Display for Config {
             f,
             "node={} name={:?} cluster={:?} data={:?} listen={} peer_listen={} advertise={:?} \
              peers=[{}] partitions={} heartbeat={heartbeat:?} election={election_min:?}-\
-             {election_max:?} checkpoint_log_bytes={} snapshot_bytes_max={} memory_max={} catalogue={:?} \
+             {election_max:?} checkpoint_log_bytes={} sync_slow_after={:?} \
+             snapshot_bytes_max={} memory_max={} catalogue={:?} \
              static={:?} allowed_origins=[{}] open={} log={:?} log_level={:?}",
             self.node,
             self.name,
@@ -418,6 +427,7 @@ impl fmt::Display for Config {
             peers.join(", "),
             self.partitions,
             self.checkpoint_log_bytes,
+            self.sync_slow_after,
             self.snapshot_bytes_max,
             self.memory_max,
             self.catalogue,

@@ -366,6 +366,7 @@ impl CoreBuilder<'_> {
         let groups_config = GroupsConfig {
             timing: config.timing,
             checkpoint_log_bytes: config.checkpoint_log_bytes,
+            sync_slow_after: config.sync_slow_after,
             ..GroupsConfig::new(config.node, self.data.replicas(), move |reason| on_fatal(reason))
         };
         let groups = Groups::open(groups_config, Arc::new(self.link.clone())).await?;
@@ -381,6 +382,7 @@ impl CoreBuilder<'_> {
             warnings: config.warnings(),
             files: Some(self.files),
             memory: self.memory.clone(),
+            clock: actors::WallClock::default(),
             procedures: compat::procedures(),
         })
         .await;

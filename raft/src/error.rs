@@ -13,8 +13,15 @@ pub enum ProposeError {
         /// Who leads, as far as this replica knows.
         hint: Option<NodeId>,
     },
-    /// Nothing was proposed and nobody can take it now: no leader, no quorum, a full disk, or the
-    /// node is shutting down.
+    /// Nothing was proposed: the disk of this replica is full. Another replica may have space, so
+    /// the leadership is on its way there where one can take it.
+    #[error("{reason}")]
+    DiskFull {
+        /// In words, for logs and for the client.
+        reason: String,
+    },
+    /// Nothing was proposed and nobody can take it now: no leader, no quorum, or the node is
+    /// shutting down.
     #[error("{reason}")]
     Unavailable {
         /// In words, for logs and for the client.

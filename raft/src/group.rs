@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::checkpoint_task::CheckpointRequest;
 use crate::consensus::{Metrics, TypeConfig};
-use crate::disk::Wal;
+use crate::disk::{Wal, WalError};
 use crate::error::{Fatal, ProposeError, ReadError};
 use crate::limits;
 use crate::machine::Machine;
@@ -73,7 +73,7 @@ impl ReplicaGroup {
     /// is left as it is.
     ///
     /// # Errors
-    /// [`ProposeError::Unavailable`] when this replica is not a member, or the disk is full.
+    /// [`ProposeError::Unavailable`] when this replica is not a member, [`ProposeError::DiskFull`].
     pub async fn initialize(
         &self,
         members: BTreeMap<ReplicaId, Member>,
@@ -228,6 +228,12 @@ impl ReplicaGroup {
         sent.map_err(|error| self.fatal_reason(&error).into())
     }
 
+    /// Whether this replica may begin an election by itself when its group has no leader. It votes,
+    /// and takes a leadership that is handed to it, either way. On at first.
+    pub fn set_campaigns(&self, campaigns: bool) {
+        self.0.raft.runtime_config().elect(campaigns);
+    }
+
     /// Writes a checkpoint now and returns when it is durable.
     ///
     /// # Errors
@@ -244,7 +250,14 @@ impl ReplicaGroup {
     }
 
     pub(crate) fn writable(&self) -> Result<(), ProposeError> {
-        self.0.wal.writable().map_err(unavailable)
+        self.0.wal.writable().map_err(|error| match error {
+            WalError::Full { .. } => ProposeError::DiskFull { reason: error.to_string() },
+            WalError::InUse { .. }
+            | WalError::Corrupt { .. }
+            | WalError::Version { .. }
+            | WalError::Stopped { .. }
+            | WalError::Io { .. } => unavailable(error),
+        })
     }
 
     /// Ends a change of members: waits, for a second at most, until [`ReplicaGroup::status`] shows

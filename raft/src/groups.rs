@@ -4,6 +4,7 @@
 //! Refused: a directory that another process uses, and a log that is not what was written.
 
 mod config;
+mod disk_watch;
 pub(crate) mod starting_replicas;
 
 use std::any::TypeId;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use self::config::{DiskLatency, GroupsConfig, OpenError};
+use self::disk_watch::watch_disk;
 use self::starting_replicas::{StartingGuard, StartingReplicas};
 use crate::blocking::blocking;
 use crate::checkpoint_task::CheckpointTask;
@@ -27,6 +29,7 @@ use crate::consensus;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
 use crate::erased::{ErasedMachine, erase};
 use crate::error::Fatal;
+use crate::fitness::NodeFitness;
 use crate::group::{Inner as GroupInner, ReplicaGroup};
 use crate::limits;
 use crate::log_storage::{LogStorage, SharedLog};
@@ -59,7 +62,7 @@ struct Inner {
     starting_replicas: StartingReplicas,
     /// The first number for streams of pipelined appends; no earlier process began with it.
     stream_base: u64,
-    old_segment_task: Mutex<Option<JoinHandle<()>>>,
+    upkeep_tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The open files of the node.
@@ -90,6 +93,7 @@ impl Groups {
         if let (Some(log_notify), Some(disk_latency)) = (log_notify, config.disk_latency.clone()) {
             tokio::spawn(drive_inline_log(Arc::downgrade(&disk.log.wal), log_notify, disk_latency));
         }
+        let wal = Arc::downgrade(&disk.log.wal);
         let groups = Self(Arc::new(Inner {
             config,
             network,
@@ -100,10 +104,12 @@ impl Groups {
             verify_permit: Arc::new(Semaphore::new(1)),
             starting_replicas: StartingReplicas::default(),
             stream_base: random_u64() >> 1,
-            old_segment_task: Mutex::new(None),
+            upkeep_tasks: Mutex::default(),
         }));
-        let task = tokio::spawn(watch_oldest_segment(Arc::downgrade(&groups.0)));
-        *groups.0.old_segment_task.lock() = Some(task);
+        *groups.0.upkeep_tasks.lock() = vec![
+            tokio::spawn(watch_oldest_segment(Arc::downgrade(&groups.0))),
+            tokio::spawn(watch_disk(wal, groups.0.config.clone())),
+        ];
         Ok(groups)
     }
 
@@ -217,9 +223,7 @@ impl Groups {
 
     /// Stops every replica, then syncs and closes the disk, so that it can be opened again.
     pub async fn shutdown(&self) {
-        if let Some(task) = self.0.old_segment_task.lock().take() {
-            task.abort();
-        }
+        self.0.upkeep_tasks.lock().drain(..).for_each(|task| task.abort());
         let groups: Vec<GroupId> = self.all().into_keys().collect();
         futures::future::join_all(groups.into_iter().map(|group| self.stop(group))).await;
         // After the replicas have stopped: from here on nothing can be started again.
@@ -254,6 +258,11 @@ impl Groups {
             log_disk_reads: value(&wal.disk_reads),
             store_bytes: disk.store.size_on_disk(),
         }
+    }
+
+    /// Whether this node may lead, and why not.
+    pub fn fitness(&self) -> &NodeFitness {
+        &self.0.config.fitness
     }
 
     /// Checks whether the disk takes writes.
@@ -386,9 +395,14 @@ async fn drive_inline_log(
     loop {
         // Also without a submission, to see whether a full disk has space again.
         let _ = tokio::time::timeout(limits::WAL_FULL_RETRY, log_notify.notified()).await;
-        tokio::time::sleep(disk_latency()).await;
+        let latency = disk_latency();
+        tokio::time::sleep(latency).await;
         match wal.upgrade() {
-            Some(wal) => wal.run_queued(),
+            Some(wal) => {
+                // A write takes no virtual time of its own: this is how long it took.
+                wal.sync_latency().record(latency);
+                wal.run_queued();
+            }
             None => return,
         }
     }
@@ -400,6 +414,7 @@ fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     let mut log = WalConfig::new(move |reason| on_fatal(reason));
     log.segment_bytes = config.log_segment_bytes;
     log.device = config.device.clone();
+    log.fitness = config.fitness.clone();
     let log_notify = config.disk_latency.is_some().then(|| Arc::new(Notify::new()));
     if let Some(log_notify) = log_notify.clone() {
         log.inline_notify = Some(Box::new(move || log_notify.notify_one()));

@@ -22,6 +22,7 @@ mod consensus;
 pub mod disk;
 mod erased;
 mod error;
+mod fitness;
 mod group;
 mod groups;
 pub mod limits;
@@ -46,6 +47,7 @@ mod verifier;
 
 pub use blocking::blocking;
 pub use error::{Fatal, ProposeError, ReadError};
+pub use fitness::{NodeFitness, Unfit, UnfitReason, UnfitReasons};
 pub use group::ReplicaGroup;
 pub use groups::{DiskLatency, Groups, GroupsConfig, OpenError};
 pub use machine::{ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};

@@ -29,6 +29,21 @@ pub const WAL_COMPACT_AFTER_SEGMENTS: usize = 4;
 pub const WAL_SMALL_WRITE_BYTES: usize = 4 << 10;
 /// How often a full disk is tried again when nobody writes.
 pub const WAL_FULL_RETRY: Duration = Duration::from_millis(500);
+/// Free bytes below which the disk counts as full, although the next segment is there already:
+/// checkpoints and the working store fail soon, and a leader should go while it can still write.
+pub const DISK_FREE_BYTES_MIN: u64 = 4 << 20;
+/// How often the disk is looked at: what it is like is known, and leaderships go, within 2 s.
+pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// A sync that takes longer is slow, where nothing else is configured: clients wait for it.
+pub const SYNC_SLOW_AFTER: Duration = Duration::from_secs(1);
+/// The time over which syncs are counted: shorter, and one burst decides; longer, and clients wait.
+pub const SYNC_WINDOW: Duration = Duration::from_secs(10);
+/// Slow syncs within that time that are no accident. One that hangs counts once for each time the
+/// bound has passed.
+pub const SYNC_SLOW_COUNT_MIN: u32 = 3;
+/// After this long without a sync a disk that was slow is believed to be quick: nothing else would
+/// ever show it on a node that writes nothing.
+pub const SYNC_IDLE_FIT_AFTER: Duration = Duration::from_mins(1);
 /// Most bytes of one entry: a submission with a larger one is rejected.
 pub const WAL_ENTRY_BYTES_MAX: usize = 64 << 20;
 

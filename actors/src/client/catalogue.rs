@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use crate::client::leader_client::{LeaderClient, LeaderRequest};
 use crate::client::{read_error, route_error};
 use crate::control::machine::CatalogueMachine;
+use crate::handover::Handover;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{PeerReply, PeerRequest, Refusal, encode};
-use crate::partition::proposer::wall_clock;
 use crate::store::{ChangeError, RouteError};
 
 /// The catalogue, here and at the leader of group 0. Cheap to clone.
@@ -29,6 +29,7 @@ pub(crate) struct CatalogueClient {
     group: TypedGroup<CatalogueMachine>,
     catalogue: watch::Receiver<Arc<Catalogue>>,
     confirmation: Arc<Confirmation>,
+    handover: Handover,
 }
 
 /// What the leader of group 0 has confirmed to this node since it was started.
@@ -46,12 +47,13 @@ impl CatalogueClient {
         group: TypedGroup<CatalogueMachine>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
         is_initialized: bool,
+        handover: Handover,
     ) -> Self {
         let confirmation = Confirmation {
             is_initialized: AtomicBool::new(is_initialized),
             round: tokio::sync::Mutex::default(),
         };
-        Self { leaders, group, catalogue, confirmation: Arc::new(confirmation) }
+        Self { leaders, group, catalogue, confirmation: Arc::new(confirmation), handover }
     }
 
     /// The last entry of group 0 applied here.
@@ -125,7 +127,8 @@ impl CatalogueClient {
             Refusal::Busy { .. }
             | Refusal::Exhausted { .. }
             | Refusal::Unavailable { .. }
-            | Refusal::MemoryFull(_) => refusal,
+            | Refusal::MemoryFull(_)
+            | Refusal::DiskFull { .. } => refusal,
         })?;
         Ok(self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?)
     }
@@ -169,7 +172,7 @@ impl CatalogueClient {
         let undecided = |refusal| ChangeError::Undecided(route_error(refusal).to_string());
         let agreed = Arc::clone(&self.catalogue.borrow());
         agreed.check_level(change.level()).map_err(|error| undecided(Refusal::from(error)))?;
-        let entry = CatalogueEntry { id, at: wall_clock(), change };
+        let entry = CatalogueEntry { id, at: self.handover.clock.now(), change };
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let request = ChangeRequest { client: self, entry };
         let asked = self.leaders.ask(GroupId::CLUSTER, &request, deadline);
@@ -192,7 +195,9 @@ impl CatalogueClient {
         let level = catalogue.writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
-        Ok(proposed.map_err(|_| Refusal::Indeterminate)??.response)
+        let proposed = proposed.map_err(|_| Refusal::Indeterminate)?;
+        let applied = proposed.map_err(|error| self.handover.refusal(error, &self.group))?;
+        Ok(applied.response)
     }
 }
 

@@ -132,6 +132,10 @@ impl Store for ClusterStore {
     fn ready(&self) -> Result<(), NotReady> {
         self.0.reporter.readiness()
     }
+
+    fn unfit(&self) -> Vec<(&'static str, String)> {
+        self.0.reporter.unfit()
+    }
 }
 
 impl ClusterStore {

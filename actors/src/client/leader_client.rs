@@ -240,7 +240,7 @@ fn next_replica(
 /// attempt is given how long it may take.
 ///
 /// # Errors
-/// The last refusal; `Busy` at once; `Indeterminate` if any attempt may have been carried out.
+/// The last refusal; `Busy` and `DiskFull` at once; `Indeterminate` if any attempt may have been carried out.
 pub(crate) async fn retry<T, F>(
     deadline: Instant,
     mut attempt: impl FnMut(Duration) -> F,
@@ -256,9 +256,12 @@ where
             Err(refusal) => refusal,
         };
         match refusal {
-            // The caller relies on `Busy` meaning that nothing was done, so an earlier attempt that
+            // The caller relies on these meaning that nothing was done, so an earlier attempt that
             // may have been carried out counts for more than the refusal of a later one.
-            Refusal::Busy { .. } | Refusal::Exhausted { .. } | Refusal::MemoryFull(_)
+            Refusal::Busy { .. }
+            | Refusal::Exhausted { .. }
+            | Refusal::MemoryFull(_)
+            | Refusal::DiskFull { .. }
                 if !maybe_done =>
             {
                 return Err(refusal);
@@ -266,9 +269,10 @@ where
             Refusal::Indeterminate => maybe_done = true,
             Refusal::Busy { .. }
             | Refusal::Exhausted { .. }
+            | Refusal::MemoryFull(_)
+            | Refusal::DiskFull { .. }
             | Refusal::NotLeader { .. }
-            | Refusal::Unavailable { .. }
-            | Refusal::MemoryFull(_) => {}
+            | Refusal::Unavailable { .. } => {}
         }
         if Instant::now() + RETRY_PAUSE >= deadline {
             return Err(if maybe_done { Refusal::Indeterminate } else { refusal });

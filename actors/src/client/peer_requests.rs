@@ -30,6 +30,9 @@ impl Inbox for ClusterStore {
             Ok(PeerCast::Posted { version, post }) => {
                 self.0.topics.receive(version, post, message.len());
             }
+            Ok(PeerCast::Condition(condition)) => {
+                self.0.liveness.set_condition(from, &condition);
+            }
             Ok(PeerCast::Draining) => self.0.liveness.set_draining(from),
             Ok(PeerCast::Delta { feed, delta }) => {
                 let is_known = self.0.follows.feeds.deliver(feed, delta);
@@ -90,6 +93,7 @@ impl ClusterStore {
             PeerRequest::Post(post) => {
                 reply(self.0.topics.publish_as_owner(post), |()| PeerReply::Posted)
             }
+            PeerRequest::Condition => PeerReply::Condition(self.0.reporter.handover.condition()),
             PeerRequest::LastPost(topic) => PeerReply::LastPost(self.0.topics.last_post(&topic)),
         }
     }

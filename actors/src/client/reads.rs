@@ -245,7 +245,8 @@ impl LeaderRequest for ReadRequest {
             | PeerReply::Refused(_)
             | PeerReply::Following(_)
             | PeerReply::Posted
-            | PeerReply::LastPost(_) => None,
+            | PeerReply::LastPost(_)
+            | PeerReply::Condition(_) => None,
         }
     }
 

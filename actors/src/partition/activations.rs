@@ -130,6 +130,7 @@ impl CommandClass {
             Request::Transaction(_)
             | Request::Reserve(_)
             | Request::SetSequence(_)
+            | Request::MendClock(_)
             | Request::Call(_) => Self::Write,
             #[cfg(feature = "next-level")]
             Request::ReserveAtNextLevel(_) => Self::Write,

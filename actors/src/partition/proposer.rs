@@ -11,10 +11,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use model::mutant::{self, Mutant};
-use model::{AppliedCommand, Batch, Command, Outcome, Reject, Timestamp};
+use model::{AppliedCommand, Batch, Command, Outcome, Reject};
 use parking_lot::Mutex;
 use raft::{ProposeError, TypedGroup};
 use tokio::sync::{Notify, oneshot};
@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::fair_queue::FairQueue;
 use super::machine::{AppliedPartition, PartitionMachine};
 use super::weight::{rough_bytes, weight_of};
+use crate::handover::Handover;
 use crate::level_gate::LevelGate;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_COMMANDS_MAX};
 use crate::message::{BusyScope, Refusal};
@@ -105,9 +106,11 @@ impl Proposer {
         term: u64,
         applied: Arc<AppliedPartition>,
         levels: LevelGate,
+        handover: Handover,
     ) -> Self {
         let queue = Arc::new(Queue::default());
-        let work = ProposerTask { group, term, applied, levels: levels.clone(), stamped: None };
+        let work =
+            ProposerTask { group, term, applied, levels: levels.clone(), stamped: None, handover };
         let task = tokio::spawn(work.run(QueueEnd(Arc::clone(&queue))));
         Self { queue, levels, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
@@ -217,6 +220,7 @@ struct ProposerTask {
     term: u64,
     applied: Arc<AppliedPartition>,
     levels: LevelGate,
+    handover: Handover,
     /// When the last batch was stamped, on the monotonic clock.
     stamped: Option<Instant>,
 }
@@ -258,6 +262,9 @@ impl ProposerTask {
 
     async fn propose(&mut self, builder: BatchBuilder) {
         let BatchBuilder { commands, mut replies, bytes, .. } = builder;
+        if let Some(refusal) = self.handover.lack_of_room(&self.group) {
+            return refuse(replies, &refusal);
+        }
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
         // Stamped once, here: replicas that apply the entry read no clock and draw no numbers, so
         // that they cannot differ.
@@ -278,13 +285,10 @@ impl ProposerTask {
                 if !matches!(error, ProposeError::NotLeader { .. }) {
                     tracing::debug!(group = self.group.id().0, %error, "a proposal has no outcome");
                 }
-                Refusal::from(error)
+                self.handover.refusal(error, &self.group)
             }
         };
-        // One entry, one fate: what is not known of the entry is not known of any command in it.
-        for (_, reply) in replies {
-            reply.answer(Err(refusal.clone()));
-        }
+        refuse(replies, &refusal);
     }
 
     fn answer(&self, applied: &[AppliedCommand], replies: Vec<(usize, OutcomeSender)>) {
@@ -337,11 +341,18 @@ impl ProposerTask {
         let commands = at_next_level(level, commands);
         Batch {
             level,
-            stamped: wall_clock(),
+            stamped: self.handover.clock.now(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             entropy,
             commands,
         }
+    }
+}
+
+/// One entry, one fate: what is not known of the entry is not known of any command in it.
+fn refuse(replies: Vec<(usize, OutcomeSender)>, refusal: &Refusal) {
+    for (_, reply) in replies {
+        reply.answer(Err(refusal.clone()));
     }
 }
 
@@ -386,14 +397,4 @@ pub(crate) fn random() -> uuid::Uuid {
         return uuid::Uuid::from_u64_pair(high, low);
     }
     uuid::Uuid::new_v4()
-}
-
-/// This node's wall clock: read here, once per entry, and nowhere else on the write path.
-pub(crate) fn wall_clock() -> Timestamp {
-    #[cfg(any(test, feature = "simulation"))]
-    if let Some(millis) = raft::simulated::wall_millis() {
-        return Timestamp(i64::try_from(millis).unwrap_or(i64::MAX));
-    }
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,7 +1,7 @@
 //! Transfer: when a leader asks another replica to lead in its place.
 //!
-//! Promise: the preferred replica leads when all is well, and a node that goes away leads nothing
-//! that another could.
+//! Promise: the preferred replica leads when all is well, and a node that goes away or is unfit
+//! leads nothing that another could.
 //! Refused: waiting for the other one. A replica that is asked and does not win an election leaves
 //! this one the leader, which costs nothing.
 
@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::State;
 
-/// A preferred leader must have been reachable this long before it is asked to lead.
-const PREFERRED_UP_FOR: Duration = Duration::from_secs(10);
+/// A preferred leader must have been reachable and fit this long before it is asked to lead.
+const PREFERRED_FIT_FOR: Duration = Duration::from_secs(10);
 /// A preferred leader may lack at most this many entries.
 const PREFERRED_LAG_MAX: u64 = 64;
 /// After a transfer was tried, it is not tried again for this long.
@@ -22,7 +22,7 @@ const TRANSFER_PAUSE: Duration = Duration::from_secs(60);
 
 impl State {
     /// Leaders follow the placement: if another replica should lead and can, it is asked to.
-    pub(super) fn transfer_to_preferred(&mut self) {
+    fn transfer_to_preferred(&mut self) {
         let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
         let Some(placement) = catalogue.placements.get(&self.arguments.partition) else { return };
         if self.leadership.is_none() {
@@ -35,8 +35,8 @@ impl State {
             // A node that comes and goes would take the lead each time, and clients pay for each
             // change with an election.
             && node.is_some_and(|node| {
-                let liveness = &self.arguments.liveness;
-                liveness.may_lead(node) && liveness.up_for(node) >= PREFERRED_UP_FOR
+                let liveness = &self.arguments.handover.liveness;
+                liveness.may_lead(node) && liveness.fit_for(node) >= PREFERRED_FIT_FOR
             })
             && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
             // What it lacks it would have to catch up on while nobody leads.
@@ -47,17 +47,23 @@ impl State {
         }
     }
 
-    /// Asks the fittest other replica to lead, if this one does: the voter that lacks least.
-    pub(super) fn transfer_to_fittest(&mut self) {
+    /// A node that goes away or is unfit gives its leaderships up; any other one to whom they belong.
+    pub(super) fn transfer_where_due(&mut self) {
+        if self.draining {
+            // Also to one that is unfit: this one will not be there at all.
+            self.transfer_to_fittest(true);
+        } else if !self.arguments.handover.fitness.is_fit() {
+            self.transfer_to_fittest(false);
+        } else {
+            self.transfer_to_preferred();
+        }
+    }
+
+    /// Asks the fittest other replica to lead, if this one does.
+    fn transfer_to_fittest(&mut self, accept_unfit: bool) {
         let status = self.arguments.group.status();
-        let fittest = status
-            .members
-            .iter()
-            .filter(|(replica, (_, voter))| *voter && **replica != status.replica)
-            .filter(|(_, (node, _))| self.arguments.liveness.may_lead(*node))
-            .filter_map(|(replica, _)| Some((status.lag.get(replica)?, *replica)))
-            .min();
-        if let (true, Some((_, replica))) = (status.is_leader, fittest) {
+        let fittest = self.arguments.handover.fittest(&status, accept_unfit);
+        if let (true, Some(replica)) = (status.is_leader, fittest) {
             self.transfer(replica);
         }
     }

@@ -33,6 +33,7 @@ fn changes(command: &Command) -> usize {
         | Request::Seed(_)
         | Request::Reserve(_)
         | Request::SetSequence(_)
+        | Request::MendClock(_)
         | Request::Call(_) => 1,
         #[cfg(feature = "next-level")]
         Request::ReserveAtNextLevel(_) => 1,
@@ -68,7 +69,7 @@ pub(crate) fn rough_bytes(command: &Command) -> usize {
         Request::Replace(replace) => {
             replace.tables.iter().map(|(_, rows)| 512 * rows_in(rows)).sum()
         }
-        Request::Purge(_) | Request::Restore(_) => 512,
+        Request::Purge(_) | Request::Restore(_) | Request::MendClock(_) => 512,
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::SimulationConfig;
 use super::network::SimulatedNetwork;
 use super::schedule::{NODES, PARTITIONS};
-use crate::{ActorTree, ClusterStore};
+use crate::{ActorTree, ClusterStore, WallClock};
 
 /// Size of a log segment: small, so that many come and go.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -38,6 +38,7 @@ pub(super) struct RunningNode {
     pub(super) store: ClusterStore,
     pub(super) groups: Groups,
     pub(super) disk: Arc<SimulatedDisk>,
+    pub(super) clock: WallClock,
     /// Cancelled when this incarnation crashes.
     pub(super) crashed: CancellationToken,
     running: ActorTree,
@@ -126,6 +127,7 @@ impl SimulatedCluster {
             tokio::time::sleep(FULL_DISK_NOTICED).await;
         }
         self.network.attach_groups(NodeId(id), groups.clone());
+        let clock = WallClock::default();
         let running = crate::start(crate::Config {
             node: record(id),
             initial: (1..=NODES).map(record).collect(),
@@ -136,6 +138,7 @@ impl SimulatedCluster {
             warnings: Vec::new(),
             files: None,
             memory: crate::Memory::unlimited(),
+            clock: clock.clone(),
             procedures: model::Procedures::default(),
         });
         let running = match running.await {
@@ -148,7 +151,7 @@ impl SimulatedCluster {
         let store = running.store();
         self.network.attach_inbox(NodeId(id), Arc::new(store.clone()));
         let crashed = CancellationToken::new();
-        let node = RunningNode { store, groups, disk, crashed, running, disk_latency_ms };
+        let node = RunningNode { store, groups, disk, clock, crashed, running, disk_latency_ms };
         if let Some(slot) = self.nodes.lock().get_mut(&id) {
             slot.running = Some(node);
         }
@@ -295,5 +298,10 @@ impl SimulatedCluster {
 
     pub(super) fn set_disk_latency(&self, id: u64, longest_ms: u64) {
         self.with_node(id, |node| *node.disk_latency_ms.lock() = longest_ms);
+    }
+
+    /// Sets how many milliseconds more the wall clock of a node shows.
+    pub(super) fn set_clock_skew(&self, id: u64, skew_ms: i64) {
+        self.with_node(id, |node| node.clock.set_skew_ms(skew_ms));
     }
 }

@@ -61,6 +61,23 @@ pub(super) async fn collect(
     }
 }
 
+/// When each branch was last changed, as the first node holds it, in milliseconds since 1970.
+/// Commit times never go back, so that one wrong stamp shows in all that follow.
+///
+/// # Errors
+/// The node cannot be read.
+pub(super) async fn last_stamps(
+    cluster: &SimulatedCluster,
+) -> Result<Vec<(&'static str, i64)>, String> {
+    let store = cluster.store(1).ok_or("node 1 does not run")?;
+    let mut stamps = Vec::new();
+    for branch in BRANCHES {
+        let log = read_log(&store, branch).await?;
+        stamps.extend(log.iter().map(|event| (branch, event.at.0)).max_by_key(|(_, at)| *at));
+    }
+    Ok(stamps)
+}
+
 fn replicas(store: &ClusterStore, node: u64) -> Vec<ReplicaReading> {
     let replica = |partition, (applied, hash): (u64, model::Hash)| ReplicaReading {
         node,

@@ -77,7 +77,10 @@ pub(super) async fn run(config: SimulationConfig) -> std::io::Result<SimulationR
     run.heal_and_wait(&clients).await;
     let mut history = History { operations: clients.operations(), ..History::default() };
     match collect::collect(&run.cluster, &mut history).await {
-        Ok(()) => run.check(&history),
+        Ok(()) => {
+            run.check(&history);
+            run.check_stamps().await;
+        }
         Err(reason) => run.violation(format!("liveness: {reason}")),
     }
     let report = run.finish(&history.operations);
@@ -106,6 +109,19 @@ impl SimulatedRun {
             for detail in verdict.details {
                 self.violation(format!("{}: {detail}", verdict.property));
             }
+        }
+    }
+
+    /// Whatever the clocks of nodes showed, no event may be stamped with a time that was not.
+    async fn check_stamps(&self) {
+        let now = raft::simulated::wall_millis().unwrap_or_default().cast_signed();
+        match collect::last_stamps(&self.cluster).await {
+            Ok(stamps) => {
+                for (branch, at) in stamps.into_iter().filter(|(_, at)| *at > now + 60_000) {
+                    self.violation(format!("stamps: {branch} is {} s ahead", (at - now) / 1000));
+                }
+            }
+            Err(reason) => self.violation(format!("liveness: {reason}")),
         }
     }
 
@@ -214,6 +230,7 @@ impl SimulatedRun {
             | SimulatedFault::Isolate(node)
             | SimulatedFault::DiskFull(node)
             | SimulatedFault::DiskError(node)
+            | SimulatedFault::ClockLeap(node, _)
             | SimulatedFault::SlowDisk(node, _) => running.contains(&self.node(node)),
             SimulatedFault::PowerLossAll => !running.is_empty(),
             SimulatedFault::OneWay(..) | SimulatedFault::Latency(_) | SimulatedFault::Loss(_) => {
@@ -250,6 +267,12 @@ impl SimulatedRun {
                 // Now: who leads may change while the fault lasts, and it is healed where it was
                 // injected.
                 self.inject_into_disk(self.node(node), fault).await;
+            }
+            SimulatedFault::ClockLeap(node, skew_ms) => {
+                let node = self.node(node);
+                self.cluster.set_clock_skew(node, skew_ms);
+                tokio::time::sleep(fault.duration).await;
+                self.cluster.set_clock_skew(node, 0);
             }
             SimulatedFault::Isolate(node) => {
                 let node = self.node(node);
@@ -312,6 +335,7 @@ impl SimulatedRun {
                 | SimulatedFault::Loss(_)
                 | SimulatedFault::DiskFull(_)
                 | SimulatedFault::DiskError(_)
+                | SimulatedFault::ClockLeap(..)
                 | SimulatedFault::SlowDisk(..) => {}
             }
         }
@@ -400,6 +424,7 @@ impl SimulatedRun {
         for node in 1..=NODES {
             cluster.set_disk_faults(node, cluster.no_fault());
             cluster.set_disk_latency(node, DISK_LATENCY_MS);
+            cluster.set_clock_skew(node, 0);
             cluster.report_links(node);
             if !running.contains(&node) {
                 self.start_node(node).await;

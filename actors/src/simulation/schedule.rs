@@ -13,6 +13,8 @@ use raft::simulated::Rng;
 pub(super) const NODES: u64 = 3;
 /// Partitions of it; group 0 is one more group.
 pub(super) const PARTITIONS: u16 = 2;
+/// To the year 2343 and back, in milliseconds.
+const CENTURIES_MS: i64 = 317 * 365 * 86_400_000;
 /// The first fault, for most seeds: the cluster has formed by then. Other seeds inject faults while
 /// it forms.
 const WARM_UP: Duration = Duration::from_secs(4);
@@ -55,6 +57,8 @@ pub enum SimulatedFault {
     DiskError(NodeSelector),
     /// The longest latency of its disk, in milliseconds.
     SlowDisk(NodeSelector, u64),
+    /// Its wall clock shows so many milliseconds more, or less, and then the right time again.
+    ClockLeap(NodeSelector, i64),
 }
 
 impl SimulatedFault {
@@ -76,6 +80,7 @@ impl SimulatedFault {
             Self::DiskFull(_) => "disk-full",
             Self::DiskError(_) => "disk-fails",
             Self::SlowDisk(..) => "slow-disk",
+            Self::ClockLeap(..) => "clock-leap",
         }
     }
 }
@@ -120,10 +125,37 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<ScheduledFault> {
             | SimulatedFault::TornWrite(..)
             | SimulatedFault::BitFlip(..)
             | SimulatedFault::StoreRemoved(_)
+            | SimulatedFault::ClockLeap(..)
             | SimulatedFault::DiskError(_) => rng.between(ms(100), s(4)),
         };
         faults.push(ScheduledFault { at, duration, fault });
         at += rng.between(ms(200), ms(5000));
+    }
+    faults.extend(schedule_unfitness(seed, length));
+    faults.sort_by_key(|fault| fault.at);
+    faults
+}
+
+/// Faults that leave a node alive and unfit to lead. Out of a stream of their own, so that the
+/// other faults of a seed stay what they were.
+fn schedule_unfitness(seed: u64, length: Duration) -> Vec<ScheduledFault> {
+    let mut rng = Rng(seed ^ 0x0000_F17E_55AA);
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    let mut faults = Vec::new();
+    let mut at = WARM_UP + rng.between(ms(0), s(8));
+    while at < length {
+        let node = select_node(&mut rng);
+        // A clock is wrong for a moment, a disk for some seconds.
+        let (fault, longest) = match rng.below(5) {
+            0 => (SimulatedFault::DiskFull(node), s(8)),
+            1 => (SimulatedFault::SlowDisk(node, 2_500), s(8)),
+            2 => (SimulatedFault::ClockLeap(node, -CENTURIES_MS), s(3)),
+            3 => (SimulatedFault::ClockLeap(node, 61_000), s(3)),
+            _ => (SimulatedFault::ClockLeap(node, CENTURIES_MS), s(3)),
+        };
+        let duration = rng.between(ms(50), longest);
+        faults.push(ScheduledFault { at, duration, fault });
+        at += rng.between(s(3), s(15));
     }
     faults
 }

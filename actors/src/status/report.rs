@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use model::{Catalogue, NodeId, PartitionId, Placement};
+use model::{Catalogue, NodeId, PartitionId, Placement, Timestamp};
 use raft::Priority;
 use tokio::sync::watch;
 
 use crate::client::{CatalogueClient, LeaderClient, LocalPartition, LocalPartitions};
 use crate::control::machine::AppliedCatalogue;
-use crate::limits::BRANCH_WARNINGS_MAX;
+use crate::handover::Handover;
+use crate::limits::{BRANCH_WARNINGS_MAX, CLOCK_AHEAD_MAX_MS};
 use crate::liveness::PeerLiveness;
 use crate::memory::Memory;
 use crate::message::{NodeReport, PeerReply, PeerRequest, decode, encode};
@@ -34,6 +35,7 @@ pub(crate) struct StatusReporter {
     pub(crate) partitions: LocalPartitions,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) handover: Handover,
     pub(crate) leaders: LeaderClient,
     pub(crate) catalogue_client: CatalogueClient,
     /// What an operator should know about how this node was started.
@@ -51,6 +53,12 @@ impl StatusReporter {
         let catalogue = self.catalogue.borrow().clone();
         let mut report = NodeReport { warnings: self.warnings.to_vec(), ..NodeReport::default() };
         report.warnings.extend(self.memory.warnings());
+        let unfit = self.unfit();
+        report.warnings.extend(
+            unfit
+                .into_iter()
+                .map(|(reason, words)| format!("it should lead nothing ({reason}): {words}")),
+        );
         for (id, local) in self.partitions.all() {
             if let Some(fatal) = local.group.status().stopped {
                 report.warnings.push(format!("partition {id} stopped on this node: {fatal}"));
@@ -62,6 +70,7 @@ impl StatusReporter {
                 report.warnings.extend(displaced(&local));
                 report.branches.extend(branch_statuses(id, &local, self.node));
                 report.warnings.extend(ignored_leaps(&local));
+                report.warnings.extend(ahead_of(self.handover.clock.now(), &local));
             }
         }
         report
@@ -179,6 +188,12 @@ impl StatusReporter {
                 level: node.level,
             })
             .collect()
+    }
+
+    /// Why this node should lead nothing now, by the reasons' names; none where it may.
+    pub(crate) fn unfit(&self) -> Vec<(&'static str, String)> {
+        let reasons = self.handover.fitness.reasons();
+        reasons.into_iter().map(|(reason, unfit)| (reason.name(), unfit.words)).collect()
     }
 
     /// From now on this node is not ready.
@@ -301,6 +316,22 @@ fn ignored_leaps(local: &LocalPartition) -> Vec<String> {
                 key.branch, key.module, leap.counter, leap.text, key.branch, key.module
             )
         })
+    });
+    all.take(BRANCH_WARNINGS_MAX).collect()
+}
+
+/// Branches whose commit times a wrong clock set ahead, the first few in words.
+fn ahead_of(now: Timestamp, local: &LocalPartition) -> Vec<String> {
+    let view = local.applied.view();
+    let bound = now.0.saturating_add(CLOCK_AHEAD_MAX_MS);
+    let ahead = view.branches().filter(|branch| branch.last_commit_at().0 > bound);
+    let all = ahead.map(|branch| {
+        let (key, at) = (branch.key(), branch.last_commit_at().to_iso());
+        format!(
+            "{}/{} is stamped {at}, which a wrong clock once said; POST \
+             /api/branches/{}/modules/{}/clock brings it back",
+            key.branch, key.module, key.branch, key.module
+        )
     });
     all.take(BRANCH_WARNINGS_MAX).collect()
 }

@@ -22,6 +22,8 @@ const EIO: i64 = 5;
 const ENOSPC: i64 = 28;
 /// One hour, in seconds.
 const HOUR_S: i64 = 3600;
+/// The years to 2343, in seconds.
+const LEAP_S: i64 = 317 * 365 * 86_400;
 /// How long a throttled node runs, in turns with [`STOP_SLICE`].
 const RUN_SLICE: Duration = Duration::from_millis(20);
 /// How long a throttled node is stopped.
@@ -66,6 +68,12 @@ impl FaultInjection<'_> {
                     &format!("a sync takes {} ms longer", us / 1000),
                 )
             }
+            "slow-disk" => {
+                let us = self.target.rng.between(1_100_000, 2_500_000).cast_signed();
+                let words = format!("a sync takes {} ms longer", us / 1000);
+                self.inject_disk_fault_on(leader, DiskFault::SyncIsSlow, us, &words)
+            }
+            "clock-leap" => self.shift_clock_of(leader, LEAP_S, "the clock is in another century"),
             "clock-ahead" => self.shift_clock(HOUR_S, "the clock is an hour ahead"),
             "clock-behind" => self.shift_clock(-HOUR_S, "the clock is an hour behind"),
             "memory-kill" => self.limit_memory(),
@@ -76,6 +84,7 @@ impl FaultInjection<'_> {
                 let node = self.any_node();
                 self.fill_disks(vec![node])
             }
+            "disk-full-leader" => self.fill_disks(vec![leader]),
             "disks-full" => self.fill_disks(self.cluster.ids()),
             "power-one" => {
                 let node = self.any_node();
@@ -171,12 +180,31 @@ impl FaultInjection<'_> {
         description: &str,
     ) -> Result<InjectedFault> {
         let node = self.any_node();
+        self.inject_disk_fault_on(node, fault, number, description)
+    }
+
+    fn inject_disk_fault_on(
+        &mut self,
+        node: NodeId,
+        fault: DiskFault,
+        number: i64,
+        description: &str,
+    ) -> Result<InjectedFault> {
         self.cluster.process(node).set_disk_fault(fault, number)?;
         Ok(self.injected(vec![node], format!("on {node} {description}")))
     }
 
     fn shift_clock(&mut self, seconds: i64, description: &str) -> Result<InjectedFault> {
         let node = self.any_node();
+        self.shift_clock_of(node, seconds, description)
+    }
+
+    fn shift_clock_of(
+        &mut self,
+        node: NodeId,
+        seconds: i64,
+        description: &str,
+    ) -> Result<InjectedFault> {
         self.cluster.process(node).set_clock_offset_s(seconds)?;
         Ok(self.injected(vec![node], format!("on {node} {description}")))
     }

@@ -290,6 +290,9 @@ pub(crate) const SEEDS: KnownMembers = KnownMembers {
     what: "seeds",
     names: &[&["branchId"], &["moduleId"], &["seeds"], &["requestId"]],
 };
+/// `POST …/clock`.
+pub(crate) const CLOCK: KnownMembers =
+    KnownMembers { what: "a commit time to bring back", names: &[&["reason"], &["requestedBy"]] };
 /// `POST …/reset`.
 pub(crate) const MODULE_RESET: KnownMembers =
     KnownMembers { what: "a module's reset", names: &[&["requestedBy"], &["requestId"]] };

@@ -1,5 +1,7 @@
 //! Health: whether this node lives, whether it serves, and what it counts.
 
+use std::collections::BTreeMap;
+
 use actors::{MemoryStatus, NotReady};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -25,7 +27,8 @@ pub(crate) fn routes() -> Routes {
             readyz,
             op("Whether this node serves")
                 .query("verbose", "flag", "Say what it holds too")
-                .answers(200, "{status: 'ready', serverId?: text, sockets?: int, modules?: int, memory?: object}")
+                .answers(200, "{status: 'ready', serverId?: text, sockets?: int, modules?: int, memory?: object, \
+                     unfit?: object}")
                 .refuses(&[Problem::NotReady]),
         )
         .path("/metrics")
@@ -58,6 +61,7 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
         modules: Option<usize>,
         #[serde(skip_serializing_if = "Option::is_none")]
         memory: Option<MemoryStatus>,
+        unfit: Option<BTreeMap<&'static str, String>>,
     }
     let missing = if app.draining.is_cancelled() {
         Err(NotReady::new("draining", "this node is draining"))
@@ -79,6 +83,7 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
             sockets: verbose.then(|| app.sockets.len()),
             modules: verbose.then(|| app.node().catalogue().modules.len()),
             memory: verbose.then(|| app.memory.status()),
+            unfit: verbose.then(|| app.node().unfit().into_iter().collect()),
         },
     )
 }

@@ -10,8 +10,9 @@ use crate::render;
 use crate::rest::route_doc::RouteDoc;
 use crate::rest::routes::{Routes, nothing_here};
 use crate::rest::{
-    batch, branches, cluster, configure, definitions, events, health, home, manage, middleware,
-    module, openapi, orders, query, reset, save, schema, sequences, settings, sync, tables,
+    batch, branches, clock, cluster, configure, definitions, events, health, home, manage,
+    middleware, module, openapi, orders, query, reset, save, schema, sequences, settings, sync,
+    tables,
 };
 use crate::scoped_store::StoreCall;
 
@@ -46,6 +47,7 @@ pub(crate) fn resources() -> Routes {
         .merge(events::routes())
         .merge(reset::routes())
         .merge(manage::routes())
+        .merge(clock::routes())
         .merge(sequences::routes())
         .merge(orders::routes())
         .merge(sync::routes())

@@ -207,7 +207,7 @@ fn of_table<'a>(change: &'a ModuleChange, canonical: &str) -> Option<(&'static s
         BulkOperation::Reset => {
             (TABLE_PURGE, details.get("meta").and_then(|meta| meta.get("purgedTables")))
         }
-        BulkOperation::Replace | BulkOperation::Sequence => return None,
+        BulkOperation::Replace | BulkOperation::Sequence | BulkOperation::Clock => return None,
     };
     let mut entries = list?.as_array()?.iter().filter_map(Value::as_object);
     let entry = entries.find(|entry| {

@@ -171,6 +171,7 @@ fn requests(method: &str, path: &str) -> Vec<(&'static str, String)> {
                 "lines":[{"id":"ol-1","itemId":"burger","qty":2,"price":50}],
                 "payments":[{"id":"pp-1","method":"cash","amount":100}]}}"#]
         }
+        ("post", "/clock") => &[r#"{"reason":"why"}"#],
         ("post", "/save") => &[r#"{"table":"tickets","record":{"id":"s"}}"#],
         ("post", "/sequences") => &[r#"{"table":"order_header","field":"id"}"#],
         ("put", "/sequences/{table}/{field}") => &[r#"{"prefix":"A"}"#],

@@ -23,6 +23,10 @@ use crate::read::{DefinitionCheck, Violation};
 use crate::reject::Reject;
 use crate::value::Value;
 
+/// How far ahead a commit time must be for a command to bring it back, in milliseconds: a leader's
+/// clock is never trusted further, and a nearer time is the present before anybody has asked.
+const CLOCK_AHEAD_MIN_MS: i64 = 60_000;
+
 /// What a batch says about each of its commands.
 #[derive(Debug)]
 pub(crate) struct ApplyContext {
@@ -81,7 +85,7 @@ impl Branch {
             Ok(displaced) => displaced,
             Err(reject) => return self.refused(reject),
         };
-        let at = stamp.at.max(self.last_commit_at);
+        let at = self.commit_time(command, stamp.at);
         let (mut leaps, mut prior) = (Vec::new(), Vec::new());
         let (outcome, decided) = match guarded(|| self.plan(command, at, stamp.entropy)) {
             Ok(changes) => {
@@ -108,6 +112,14 @@ impl Branch {
             displaced,
             leaps,
         }
+    }
+
+    /// When a command commits. Times never go back, so that one wrong clock stamps all that follows;
+    /// only the command that mends it may.
+    fn commit_time(&self, command: &Command, stamped: Timestamp) -> Timestamp {
+        let is_mend = matches!(command.request, Request::MendClock(_));
+        let is_ahead = self.last_commit_at.0 > stamped.0.saturating_add(CLOCK_AHEAD_MIN_MS);
+        if is_mend && is_ahead { stamped } else { stamped.max(self.last_commit_at) }
     }
 
     fn refused(&self, reject: Reject) -> AppliedCommand {
@@ -220,6 +232,7 @@ impl Branch {
             Request::Reset(reset) => plan.reset(reset)?,
             Request::Replace(replace) => plan.replace_tables(replace)?,
             Request::SetSequence(set) => plan.set_sequence(set)?,
+            Request::MendClock(mend) => plan.mend_clock(mend, self.last_commit_at),
             Request::Define(_) | Request::Fill(_) => unreachable!("planned above"),
         }
         let (state, drafts, operation) = plan.finish();
@@ -242,6 +255,7 @@ impl Branch {
             | Request::Restore(_)
             | Request::Reset(_)
             | Request::Replace(_)
+            | Request::MendClock(_)
             | Request::SetSequence(_) => Ok(payload_hash(command)),
             #[cfg(feature = "next-level")]
             Request::ReserveAtNextLevel(_) => Ok(payload_hash(command)),
@@ -365,6 +379,8 @@ impl Branch {
         if first_definition || seeded_now || acted || !changes.drafts.is_empty() {
             self.last_updated_at = changes.at;
         }
+        // Otherwise it would say until then that it was changed in the future.
+        self.last_updated_at = self.last_updated_at.min(changes.at);
         if changes.drafts.is_empty() {
             let schema = self.definition.as_ref().map(|definition| &definition.schema);
             self.rows = schema.map_or(0, |schema| self.module.count(schema));
@@ -462,7 +478,7 @@ fn guarded<T>(plan: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Action, Transaction};
+    use crate::command::{Action, MendClock, Transaction};
     use crate::testing::{Shop, mutation};
 
     fn insert(shop: &mut Shop, id: &str) -> Command {
@@ -566,6 +582,32 @@ mod tests {
         shop.now = Timestamp(0);
         assert_eq!(shop.insert("tickets", "{}").unwrap().at, first);
         assert_eq!(shop.branch().head().last_updated_at, first);
+    }
+
+    #[test]
+    fn a_commit_time_that_a_wrong_clock_set_can_be_mended() {
+        let mut shop = Shop::lenient();
+        let right = shop.insert("tickets", "{}").unwrap().at;
+        let mend = || {
+            let (reason, requested_by) = ("the clock".to_owned(), Some("ada".to_owned()));
+            Request::MendClock(MendClock { reason, requested_by })
+        };
+        assert_eq!(shop.operation(mend()).unwrap(), None, "there is nothing to mend");
+        shop.now = Timestamp(right.0 + 317 * 365 * 86_400_000);
+        let poisoned = shop.insert("tickets", "{}").unwrap().at;
+        shop.now = right;
+        assert_eq!(shop.insert("tickets", "{}").unwrap().at, poisoned);
+        let mended = shop.operation(mend()).unwrap().unwrap();
+        assert!(mended.at > right && mended.at < poisoned);
+        let EventChange::Module(change) = &mended.change else { panic!("{mended:?}") };
+        assert_eq!(change.operation, BulkOperation::Clock);
+        let told = |name| change.details.get(name).and_then(Value::as_str).unwrap().to_owned();
+        assert_eq!([told("reason"), told("requestedBy")], ["the clock", "ada"]);
+        assert_eq!(told("before"), poisoned.to_iso());
+        assert_eq!(shop.branch().head().last_updated_at, mended.at);
+        let after = shop.insert("tickets", "{}").unwrap();
+        assert!(after.at >= mended.at && after.at < poisoned);
+        assert_eq!(after.previous, event_hash(&mended));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl PlannedOperation {
         match self.operation {
             BulkOperation::Restore => !self.diffs.is_empty(),
             // No record is another.
-            BulkOperation::Sequence => false,
+            BulkOperation::Sequence | BulkOperation::Clock => false,
             BulkOperation::Purge | BulkOperation::Reset | BulkOperation::Replace => true,
         }
     }

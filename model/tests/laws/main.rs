@@ -81,7 +81,7 @@ fn follows(revision: u64, event: &Event) -> bool {
             BulkOperation::Restore => now == revision + u64::from(!change.records.is_empty()),
             BulkOperation::Reset => now == 1,
             BulkOperation::Replace => now >= revision,
-            BulkOperation::Sequence => now == revision,
+            BulkOperation::Sequence | BulkOperation::Clock => now == revision,
         },
     }
 }

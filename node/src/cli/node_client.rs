@@ -21,6 +21,8 @@ pub(super) enum NodeClientError {
     Unreachable { url: String, reason: String },
     #[error("what answers at {url} is not a Mishkah node: {reason}")]
     Strange { url: String, reason: String },
+    #[error("the node at {url} refused: {reason}")]
+    Refused { url: String, reason: String },
 }
 
 impl NodeClient {
@@ -48,6 +50,30 @@ impl NodeClient {
         let text = answer.text().await.unwrap_or_default();
         let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         Err(problem["message"].as_str().map_or_else(|| format!("status {code}"), str::to_owned))
+    }
+
+    /// Asks it to do something; its answer.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<serde_json::Value, NodeClientError> {
+        let unreachable = |error: reqwest::Error| NodeClientError::Unreachable {
+            url: self.url.clone(),
+            reason: root_cause(&error),
+        };
+        let request = self.client.post(format!("{}{path}", self.url));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        let answer = request.send().await.map_err(unreachable)?;
+        let code = answer.status();
+        let text = answer.text().await.map_err(unreachable)?;
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if code.is_success() {
+            return Ok(answer);
+        }
+        let reason =
+            answer["message"].as_str().map_or_else(|| format!("status {code}"), str::to_owned);
+        Err(NodeClientError::Refused { url: self.url.clone(), reason })
     }
 
     /// The cluster as it sees it: the text as it came, and read.

@@ -20,7 +20,11 @@ that the others refuse, or that is no member; 4 no node answered.";
 pub(super) async fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     let (text, status) = match NodeClient::new(&args.node.url).status().await {
         Ok(answer) => answer,
-        Err(error @ (NodeClientError::Unreachable { .. } | NodeClientError::Strange { .. })) => {
+        Err(
+            error @ (NodeClientError::Unreachable { .. }
+            | NodeClientError::Strange { .. }
+            | NodeClientError::Refused { .. }),
+        ) => {
             out::note(error);
             return Ok(ExitCode::from(EXIT_NO_ANSWER));
         }

@@ -76,6 +76,10 @@ pub struct Settings {
     /// Log written before a checkpoint is due, at least [default: 16]
     #[arg(long, env = "MISHKAH_CHECKPOINT_LOG_MIB", value_name = "MIB")]
     pub checkpoint_log_mib: Option<u64>,
+    /// A sync of the disk that takes longer is slow; a node with a slow disk leads nothing
+    /// [default: 1000]
+    #[arg(long, env = "MISHKAH_SYNC_SLOW_MS", value_name = "MS")]
+    pub sync_slow_ms: Option<u64>,
     /// Largest snapshot clients are sent, over sockets and REST [default: 512]
     #[arg(long, env = "MISHKAH_SNAPSHOT_MAX_MIB", value_name = "MIB")]
     pub snapshot_max_mib: Option<u64>,
@@ -170,6 +174,7 @@ impl Settings {
             election_min_ms: self.election_min_ms.or(under.election_min_ms),
             election_max_ms: self.election_max_ms.or(under.election_max_ms),
             checkpoint_log_mib: self.checkpoint_log_mib.or(under.checkpoint_log_mib),
+            sync_slow_ms: self.sync_slow_ms.or(under.sync_slow_ms),
             snapshot_max_mib: self.snapshot_max_mib.or(under.snapshot_max_mib),
             memory_max_mib: self.memory_max_mib.or(under.memory_max_mib),
             sample: self.sample.or(under.sample),

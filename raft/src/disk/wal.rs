@@ -55,6 +55,7 @@ mod index;
 mod recover;
 mod segment_allocator;
 mod shared;
+mod sync_latency;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -75,8 +76,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::disk::wal::index::EntrySource;
 use crate::disk::wal::segment_allocator::SegmentAllocator;
 use crate::disk::wal::shared::{PendingSubmission, State, WalShared};
+use crate::disk::wal::sync_latency::SyncLatency;
 use crate::disk::wal::writer::WalWriter;
 use crate::disk::{Device, GroupKey, RealDevice};
+use crate::fitness::NodeFitness;
 use crate::limits;
 
 /// One change of a replica's log. Payloads are opaque.
@@ -179,6 +182,8 @@ pub struct WalConfig {
     pub compact_after_segments: usize,
     /// The disk; tests set a failing one.
     pub device: Arc<dyn Device>,
+    /// Set to `DiskFull` at once when the next segment cannot be created.
+    pub fitness: NodeFitness,
     /// Called once, with the reason, when the log has stopped: the process must exit.
     pub fatal: Box<dyn Fn(String) + Send + Sync>,
     /// For simulations: an inline log, which has no threads. This is called when a submission waits
@@ -194,6 +199,7 @@ impl WalConfig {
             cache_bytes: limits::WAL_CACHE_BYTES,
             compact_after_segments: limits::WAL_COMPACT_AFTER_SEGMENTS,
             device: Arc::new(RealDevice),
+            fitness: NodeFitness::default(),
             fatal: Box::new(fatal),
             inline_notify: None,
         }
@@ -310,6 +316,7 @@ struct InlineWriter {
 pub struct Wal {
     shared: Arc<WalShared>,
     dir: PathBuf,
+    device: Arc<dyn Device>,
     threads: Vec<JoinHandle<()>>,
     /// The writer, where it has no thread.
     inline: Option<InlineWriter>,
@@ -337,18 +344,21 @@ impl Wal {
             queue_space: Condvar::new(),
             segment_requested: Condvar::new(),
             allocation_done: Condvar::new(),
+            sync_latency: SyncLatency::default(),
             counters,
         });
         let allocator = SegmentAllocator {
             shared: shared.clone(),
             dir: dir.to_owned(),
             device: config.device.clone(),
+            fitness: config.fitness.clone(),
             segment_bytes: config.segment_bytes,
         };
+        let device = config.device.clone();
         let notify = config.inline_notify.take();
         let mut writer = WalWriter::new(shared.clone(), dir.to_owned(), config, opened);
         let (dir, threads) = (dir.to_owned(), Vec::new());
-        let mut wal = Self { shared, dir, threads, inline: None, _lock: lock };
+        let mut wal = Self { shared, dir, device, threads, inline: None, _lock: lock };
         if let Some(notify) = notify {
             writer.allocator = Some(allocator);
             wal.inline = Some(InlineWriter { writer: Mutex::new(writer), notify });
@@ -484,6 +494,16 @@ impl Wal {
             Some((needed, free)) => Err(WalError::Full { dir: self.dir.clone(), needed, free }),
             None => Ok(()),
         }
+    }
+
+    /// Bytes that are free on the disk of the log.
+    pub fn free_bytes(&self) -> u64 {
+        self.device.free(&self.dir)
+    }
+
+    /// How long the last syncs took.
+    pub(crate) fn sync_latency(&self) -> &SyncLatency {
+        &self.shared.sync_latency
     }
 
     /// The counters of this log.

@@ -8,6 +8,7 @@ use model::NodeId;
 
 use crate::disk::{Device, RealDevice};
 use crate::error::Fatal;
+use crate::fitness::NodeFitness;
 use crate::limits;
 use crate::timing::{Timing, TimingError};
 
@@ -25,6 +26,11 @@ pub struct GroupsConfig {
     pub checkpoint_log_bytes: u64,
     /// Size of a log segment in bytes, preallocated.
     pub log_segment_bytes: u64,
+    /// A sync of the log that takes longer is slow; see [`limits::SYNC_SLOW_AFTER`].
+    pub sync_slow_after: Duration,
+    /// Whether this node may lead. Made anew with each configuration; whoever has a reason of its
+    /// own why the node should not lead keeps a clone and sets it.
+    pub fitness: NodeFitness,
     /// The disk; tests set a failing one.
     pub device: Arc<dyn Device>,
     /// Called once, with the reason, when the whole disk can no longer be trusted: after a failed
@@ -50,6 +56,8 @@ impl GroupsConfig {
             timing: Timing::default(),
             checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES,
             log_segment_bytes: limits::WAL_SEGMENT_BYTES,
+            sync_slow_after: limits::SYNC_SLOW_AFTER,
+            fitness: NodeFitness::default(),
             device: Arc::new(RealDevice),
             on_fatal: Arc::new(on_fatal),
             disk_latency: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::NodeId;
 use raft::disk::{Device, RealDevice};
-use raft::{GroupId, Priority, ProposeError, ReadError};
+use raft::{GroupId, Priority, ProposeError, ReadError, UnfitReason};
 
 use crate::cluster::{Cluster, TIMEOUT, eventually};
 
@@ -119,10 +119,11 @@ async fn machine_failure_stops_its_group_only() {
     }
 }
 
-/// A disk that is full on demand.
+/// A disk that is full or slow on demand.
 #[derive(Debug, Default)]
 struct LimitedDevice {
     full: AtomicBool,
+    slow: AtomicBool,
 }
 
 impl Device for LimitedDevice {
@@ -138,6 +139,9 @@ impl Device for LimitedDevice {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
+        if self.slow.load(Ordering::SeqCst) {
+            std::thread::sleep(SLOW_SYNC);
+        }
         RealDevice.sync(file)
     }
 
@@ -152,6 +156,76 @@ impl Device for LimitedDevice {
     fn nonce(&self) -> u64 {
         RealDevice.nonce()
     }
+}
+
+/// How long a sync of a slow disk takes, and longer than one may take in these tests.
+const SLOW_SYNC: Duration = Duration::from_millis(400);
+
+/// Three nodes, each with a disk of its own.
+async fn cluster_on(devices: &[Arc<LimitedDevice>; 3]) -> Cluster {
+    let devices = devices.clone();
+    Cluster::start_with(3, [1], move |config| {
+        config.log_segment_bytes = 64 << 10;
+        config.sync_slow_after = SLOW_SYNC / 2;
+        config.device = devices[usize::try_from(config.node.0).unwrap() - 1].clone();
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_is_full_can_hand_over() {
+    let devices: [Arc<LimitedDevice>; 3] = Default::default();
+    let cluster = cluster_on(&devices).await;
+    let old = cluster.leader(G).await;
+    let disk = &devices[usize::try_from(old.0).unwrap() - 1];
+    disk.full.store(true, Ordering::SeqCst);
+    let entry = Bytes::from(vec![7; 4 << 10]);
+    let group = cluster.group(old, G);
+    let mut acknowledged = 0;
+    // Until its own disk is full: those of the others are not.
+    while !matches!(group.propose(None, entry.clone()).await, Err(ProposeError::DiskFull { .. })) {
+        acknowledged += 1;
+        assert!(acknowledged < 100, "it never fills");
+    }
+    let others: Vec<NodeId> = cluster.running().into_iter().filter(|&node| node != old).collect();
+    let to = cluster.group(others[0], G).replica();
+    group.transfer_leader(to).await.unwrap();
+    let new = cluster.leader_among(G, &others).await;
+    // The one that has no space follows, and the group commits at the other two.
+    for _ in 0..40 {
+        cluster.group(new, G).propose(None, entry.clone()).await.unwrap();
+        acknowledged += 1;
+    }
+    assert!(cluster.groups(old).fitness().has(UnfitReason::DiskFull));
+    assert!(cluster.groups(new).fitness().is_fit());
+    disk.full.store(false, Ordering::SeqCst);
+    for node in cluster.running() {
+        cluster.wait_for_entries(node, G, acknowledged).await;
+    }
+    assert!(cluster.fatal.lock().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_syncs_slowly_is_unfit_until_it_is_quick() {
+    let devices: [Arc<LimitedDevice>; 3] = Default::default();
+    let cluster = cluster_on(&devices).await;
+    let leader = cluster.leader(G).await;
+    let disk = &devices[usize::try_from(leader.0).unwrap() - 1];
+    let fitness = cluster.groups(leader).fitness();
+    disk.slow.store(true, Ordering::SeqCst);
+    eventually("slowness", || async {
+        cluster.propose(G, "x").await;
+        fitness.has(UnfitReason::DiskSlow).then_some(())
+    })
+    .await;
+    let mut others = cluster.running().into_iter().filter(|&node| node != leader);
+    assert!(others.all(|node| cluster.groups(node).fitness().is_fit()));
+    disk.slow.store(false, Ordering::SeqCst);
+    eventually("quickness", || async {
+        cluster.propose(G, "x").await;
+        fitness.is_fit().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +246,7 @@ async fn full_disk_rejects_proposals_until_space_returns() {
     let reason = loop {
         match group.propose(None, entry.clone()).await {
             Ok(_) => acknowledged += 1,
-            Err(ProposeError::Unavailable { reason, .. }) => break reason,
+            Err(ProposeError::DiskFull { reason }) => break reason,
             Err(error) => panic!("{error:?}"),
         }
         assert!(acknowledged < 100, "it never fills");
@@ -180,10 +254,13 @@ async fn full_disk_rejects_proposals_until_space_returns() {
     let dir = cluster.dir(leader);
     assert!(reason.contains(&dir.display().to_string()), "{reason}");
     assert!(cluster.groups(leader).writable().is_err());
+    let fitness = cluster.groups(leader).fitness();
+    assert!(fitness.has(UnfitReason::DiskFull), "whoever is refused finds why");
     assert_eq!(cluster.machine(leader, G).count(), acknowledged);
     group.read_barrier().await.unwrap();
     device.full.store(false, Ordering::SeqCst);
     eventually("space", || async { cluster.groups(leader).writable().ok() }).await;
+    eventually("fitness", || async { fitness.is_fit().then_some(()) }).await;
     group.propose(None, entry).await.unwrap();
     assert_eq!(cluster.machine(leader, G).count(), acknowledged + 1);
     assert!(group.status().stopped.is_none());

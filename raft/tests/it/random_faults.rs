@@ -67,6 +67,7 @@ async fn client(
             }
             Ok(Err(
                 ProposeError::Unavailable { .. }
+                | ProposeError::DiskFull { .. }
                 | ProposeError::Indeterminate
                 | ProposeError::Fatal(_),
             ))

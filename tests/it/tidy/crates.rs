@@ -80,7 +80,7 @@ const EFFECTS: [(&str, &[&str], &[&str]); 6] = [
     (
         "clock of the wall",
         &["SystemTime::now", "Timestamp::now", "Zoned::now"],
-        &["actors/src/partition/proposer.rs", "node/src/", "gateway/src/"],
+        &["actors/src/clock.rs", "node/src/", "gateway/src/"],
     ),
     (
         "chance",

@@ -306,7 +306,7 @@ fn snapshot_reason(event: &Event) -> Option<SnapshotReason> {
             BulkOperation::Reset => Some(SnapshotReason::Reset),
             BulkOperation::Replace => Some(SnapshotReason::Replace),
             // No record is another.
-            BulkOperation::Sequence => None,
+            BulkOperation::Sequence | BulkOperation::Clock => None,
         },
     }
 }

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use crate::disk::Device;
 use crate::disk::device::is_full;
 use crate::disk::segment::Segment;
+use crate::disk::wal::WalError;
 use crate::disk::wal::shared::WalShared;
+use crate::fitness::{NodeFitness, UnfitReason};
 use crate::limits;
 
 /// Creates segments.
@@ -22,6 +24,7 @@ pub(super) struct SegmentAllocator {
     pub(super) shared: Arc<WalShared>,
     pub(super) dir: PathBuf,
     pub(super) device: Arc<dyn Device>,
+    pub(super) fitness: NodeFitness,
     pub(super) segment_bytes: u64,
 }
 
@@ -92,6 +95,10 @@ impl SegmentAllocator {
                 let needed = self.segment_bytes;
                 if state.full.replace((needed, free)).is_none() {
                     tracing::warn!(%dir, needed, free, %error, "no space for the next log segment");
+                    // Now and not with the next look at the disk: what is in flight still fits, so
+                    // another node can take over before a write fails.
+                    let full = WalError::Full { dir: self.dir.clone(), needed, free };
+                    self.fitness.set(UnfitReason::DiskFull, Some(full.to_string()));
                 }
                 true
             }

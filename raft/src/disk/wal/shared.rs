@@ -9,6 +9,7 @@ use crate::disk::GroupKey;
 use crate::disk::record::Record;
 use crate::disk::segment::{Segment, SegmentHeader};
 use crate::disk::wal::index::WalIndex;
+use crate::disk::wal::sync_latency::SyncLatency;
 use crate::disk::wal::{SubmitCallback, WalCounters};
 
 /// One call of `Wal::submit` that is not durable yet.
@@ -38,6 +39,7 @@ pub(super) struct WalShared {
     pub(super) segment_requested: Condvar,
     /// Wakes the writer while it waits for a segment.
     pub(super) allocation_done: Condvar,
+    pub(super) sync_latency: SyncLatency,
     pub(super) counters: WalCounters,
 }
 

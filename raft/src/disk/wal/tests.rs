@@ -34,6 +34,7 @@ impl Fixture {
 
     fn config(&self) -> WalConfig {
         WalConfig {
+            fitness: crate::fitness::NodeFitness::default(),
             segment_bytes: 4 << 10,
             cache_bytes: 256,
             compact_after_segments: 2,

@@ -14,7 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use model::mutant::{self, Mutant};
 
@@ -384,11 +383,12 @@ impl WalWriter {
         // Neither call is ever repeated: after a failed fsync the kernel may drop the dirty pages,
         // and a second fsync would report success for data that is gone.
         self.active.write(bytes, self.end, &*self.device)?;
-        let started = Instant::now();
+        self.shared.sync_latency.begin();
         if !mutant::is(Mutant::AcknowledgeBeforeFsync) {
             self.active.sync(&*self.device)?;
         }
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took = self.shared.sync_latency.end();
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // Only after the sync: a batch that names this one as its predecessor proves it durable.
         self.end += len;
         self.link = BatchLink { serial: self.active.header.serial, end: self.end, crc };

@@ -1,0 +1,90 @@
+//! Handover: to whom a leader that should not lead hands over, and what its callers are told
+//! meanwhile.
+//!
+//! Promise: a full disk is refused at once where nobody else can lead, and left to another attempt,
+//! which finds the next leader, for as long as one may still take over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::ReplicaId;
+use raft::{GroupStatus, NodeFitness, ProposeError, ReplicaGroup, UnfitReason};
+
+use crate::clock::ClusterClock;
+use crate::limits::{DISK_FULL_RETRY_AFTER, HANDOVER_WAIT};
+use crate::liveness::PeerLiveness;
+use crate::message::{NodeCondition, Refusal};
+
+/// What decides whether this node leads. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handover {
+    /// Whether this node should lead.
+    pub(crate) fitness: NodeFitness,
+    /// What time it is: a leader stamps it.
+    pub(crate) clock: ClusterClock,
+    /// Which others could.
+    pub(crate) liveness: Arc<PeerLiveness>,
+}
+
+impl Handover {
+    /// What this node says of itself to others.
+    pub(crate) fn condition(&self) -> NodeCondition {
+        let reasons = self.fitness.reasons();
+        NodeCondition {
+            unfit: reasons.keys().map(|reason| reason.name().to_owned()).collect(),
+            clock_millis: self.clock.own_millis(),
+        }
+    }
+
+    /// The other replica that could lead best: a voter that is fit, and of these the one that lacks
+    /// least. With `accept_unfit` also one that is not, where there is no better.
+    pub(crate) fn fittest(&self, status: &GroupStatus, accept_unfit: bool) -> Option<ReplicaId> {
+        let others = status
+            .members
+            .iter()
+            .filter(|(replica, (_, voter))| *voter && **replica != status.replica);
+        let candidates = others.filter_map(|(replica, (node, _))| {
+            let is_unfit = !self.liveness.may_lead(*node);
+            let accepted = !is_unfit || (accept_unfit && self.liveness.stays(*node));
+            accepted.then_some((is_unfit, *status.lag.get(replica)?, *replica))
+        });
+        candidates.min().map(|(_, _, replica)| replica)
+    }
+
+    /// Refuses to propose what no majority could write: the entry would wait in the leader's log,
+    /// and its caller for an outcome that nobody knows. `None`: there is room, as far as is known.
+    pub(crate) fn lack_of_room(&self, group: &ReplicaGroup) -> Option<Refusal> {
+        let full = self.liveness.full_disks();
+        // Nearly always: nothing more is looked at for each entry.
+        if full.is_empty() {
+            return None;
+        }
+        let status = group.status();
+        let voters = status.members.iter().filter(|(_, (_, voter))| *voter);
+        let (mut all, mut with_room) = (0, 0);
+        for (replica, (node, _)) in voters {
+            let is_full = match *replica == status.replica {
+                true => self.fitness.has(UnfitReason::DiskFull),
+                false => full.contains(node),
+            };
+            all += 1;
+            with_room += u32::from(!is_full);
+        }
+        (with_room <= all / 2).then(|| Refusal::DiskFull {
+            reason: format!("of {all} replicas {} have a full disk: no majority", all - with_room),
+            retry_after: DISK_FULL_RETRY_AFTER,
+        })
+    }
+
+    /// What a caller is told whose command was not taken.
+    pub(crate) fn refusal(&self, error: ProposeError, group: &ReplicaGroup) -> Refusal {
+        let ProposeError::DiskFull { reason } = error else { return Refusal::from(error) };
+        let status = group.status();
+        // No longer leading: the next attempt is told who does.
+        let is_handing_over = !status.is_leader || self.fittest(&status, false).is_some();
+        if is_handing_over && self.fitness.unfit_for() < HANDOVER_WAIT {
+            return Refusal::Unavailable { reason, retry_after: Duration::from_millis(100) };
+        }
+        Refusal::DiskFull { reason, retry_after: DISK_FULL_RETRY_AFTER }
+    }
+}
