@@ -4,8 +4,8 @@
 //! the clocks, and a node whose own clock is further off says that it should not lead. Where only
 //! one can be asked, the time that this node stamped last, and the monotonic time since, is the
 //! third opinion. A node alone stamps on from there when its clock leaps by more than
-//! [`CLOCK_LEAP_MAX`], until the leap has lasted for [`CLOCK_LEAP_BELIEVED_AFTER`]: it may have been
-//! set right, and nobody else can say.
+//! [`CLOCK_LEAP_MAX`], until the leap has lasted for [`CLOCK_LEAP_BELIEVED_AFTER`]: it may have
+//! been set right, and nobody else can say.
 //! Refused: a time before 1970, which is stamped as 1970.
 
 use std::collections::BTreeMap;

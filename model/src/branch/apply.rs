@@ -114,8 +114,8 @@ impl Branch {
         }
     }
 
-    /// When a command commits. Times never go back, so that one wrong clock stamps all that follows;
-    /// only the command that mends it may.
+    /// When a command commits. Times never go back, so that one wrong clock stamps all that
+    /// follows; only the command that mends it may go back.
     fn commit_time(&self, command: &Command, stamped: Timestamp) -> Timestamp {
         let is_mend = matches!(command.request, Request::MendClock(_));
         let is_ahead = self.last_commit_at.0 > stamped.0.saturating_add(CLOCK_AHEAD_MIN_MS);
