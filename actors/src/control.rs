@@ -176,10 +176,20 @@ impl State {
         observed.catalogue_complete = self.arguments.catalogue_client.is_initialized();
     }
 
+    /// What is brought in is not looked at again with each change of the catalogue.
+    fn forget_brought(&mut self, catalogue: &Catalogue) {
+        let entries = &mut self.observed.entries;
+        let brought = entries.iter().take_while(|id| catalogue.has_applied(id)).count();
+        for id in entries.drain(..brought) {
+            self.observed.done.retain(|step| *step != Step::BringInEntry { id: id.clone() });
+        }
+    }
+
     /// Takes the next step. Whether there was one.
     async fn take_step(&mut self) -> bool {
         self.observe();
         let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
+        self.forget_brought(&catalogue);
         let Some(step) = next_step(&catalogue, &self.observed) else { return false };
         if let Step::StartPartitions(partitions) = &step {
             let failed = self.start_partitions(partitions, &catalogue).await;

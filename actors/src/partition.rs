@@ -84,8 +84,10 @@ pub(crate) struct State {
     keys: BTreeMap<ActorId, BranchKey>,
     draining: bool,
     transfer_tried: Option<Instant>,
-    /// Whether the queue had no place for all definitions that are due.
-    definitions_left: bool,
+    /// Branches whose definition may be missing and is to be looked at.
+    definitions_due: BTreeSet<BranchKey>,
+    /// The catalogue's revision up to which they are known; `None` in a term's beginning.
+    definitions_known: Option<u64>,
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -136,7 +138,8 @@ impl Actor for PartitionActor {
             keys: BTreeMap::new(),
             draining: false,
             transfer_tried: None,
-            definitions_left: false,
+            definitions_due: BTreeSet::new(),
+            definitions_known: None,
             _watches: watches,
         })
     }
@@ -152,8 +155,8 @@ impl Actor for PartitionActor {
             Message::Status(status) => state.update_leadership(&status),
             Message::Catalogue => state.define_configured(),
             Message::Tick => {
-                if state.definitions_left {
-                    state.define_configured();
+                if !state.definitions_due.is_empty() {
+                    state.define_due();
                 }
                 passivate(&state.arguments.activations, PASSIVATE_AFTER);
                 // Again while it should not lead: a peer that has not heard of that may have given
@@ -314,30 +317,37 @@ impl State {
                 self.arguments.handover.clone(),
             );
             self.leadership = Some(Leadership { term, proposer });
+            self.definitions_known = None;
             self.define_configured();
         }
     }
 
     /// Configured branches exist without being written to: their definition and seed go into the
-    /// log as soon as this replica leads, and again when the catalogue changes them or the queue
-    /// had no place for them. Straight to
-    /// the proposer: an actor for each branch of the catalogue would be started for nothing else.
+    /// log as soon as this replica leads, and again when the catalogue changes them. Once all were
+    /// looked at, only those are that a change concerns.
     fn define_configured(&mut self) {
-        self.definitions_left = false;
-        let Some(leadership) = &self.leadership else { return };
+        if self.leadership.is_none() {
+            return;
+        }
         let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
-        // A branch that came into being by being written to follows its module as well.
+        let known = self.definitions_known.replace(catalogue.revision);
         let view = self.arguments.applied.view();
-        let mut keys: BTreeSet<model::BranchKey> = catalogue.configured().collect();
-        keys.extend(view.branches().map(|branch| branch.key().clone()));
-        for key in keys {
-            if catalogue.partition_of(&key) != Some(self.arguments.partition) {
-                continue;
-            }
+        let partition = self.arguments.partition;
+        let is_here = |key: &BranchKey| catalogue.partition_of(key) == Some(partition);
+        let keys = concerned(&catalogue, &view, known);
+        self.definitions_due.extend(keys.filter(is_here));
+        self.define_due();
+    }
+
+    /// Straight to the proposer: an actor for each branch of the catalogue would be started for
+    /// nothing else. What the queue has no place for is for the next tick.
+    fn define_due(&mut self) {
+        let Some(leadership) = &self.leadership else { return self.definitions_due.clear() };
+        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
+        while let Some(key) = self.definitions_due.pop_first() {
             let due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
             if !due.is_empty() && leadership.proposer.enqueue_own(due).is_err() {
-                // The queue is full: the rest is for the next tick.
-                self.definitions_left = true;
+                self.definitions_due.insert(key);
                 return;
             }
         }
@@ -355,6 +365,30 @@ impl State {
     }
 }
 
+/// The branches, of all partitions, whose definition may be another than at this revision of the
+/// catalogue: those of a module or branch that changed since; all of them where it is not known
+/// what changed. A branch that came into being by being written to follows its module as well.
+fn concerned<'a>(
+    catalogue: &'a Catalogue,
+    view: &'a Partition,
+    known: Option<u64>,
+) -> Box<dyn Iterator<Item = BranchKey> + 'a> {
+    let written = view.branches().map(|branch| branch.key().clone());
+    let Some(changed) = known.and_then(|revision| catalogue.changed_since(revision)) else {
+        return Box::new(catalogue.configured().chain(written));
+    };
+    let branches = changed.branches.into_iter().flat_map(move |id| {
+        let modules = catalogue.branch(&id).map(|branch| catalogue.modules_configured(branch));
+        modules.into_iter().flatten().collect::<Vec<_>>()
+    });
+    if changed.modules.is_empty() {
+        return Box::new(branches);
+    }
+    let modules = changed.modules;
+    let of_modules = catalogue.configured().chain(written);
+    Box::new(branches.chain(of_modules.filter(move |key| modules.contains(&key.module))))
+}
+
 /// Asks the actors of branches without work for this long to go to sleep. They decide: a command
 /// may be on its way to one. The next command starts an actor anew.
 fn passivate(activations: &Activations, idle_for: Duration) {
@@ -366,7 +400,7 @@ fn passivate(activations: &Activations, idle_for: Duration) {
 
 /// Whether a branch that does not exist yet would be one too many.
 fn branch_limit_reached(view: &Partition, key: &BranchKey, most: usize) -> Option<Reject> {
-    let full = view.branch(key).is_none() && view.branches().count() >= most;
+    let full = view.branch(key).is_none() && view.branch_count() >= most;
     full.then(|| Reject::BadCommand {
         message: format!(
             "{key} does not exist, and its partition holds {most} branches, the most it may"

@@ -28,12 +28,39 @@ pub struct ClusterStatus {
     /// The level the cluster has agreed on: what older builds could not read is written from there
     /// on.
     pub level: u16,
+    /// How much the catalogue holds of each kind, and may hold.
+    #[serde(default)]
+    pub catalogue: Vec<CatalogueStatus>,
     /// All nodes.
     pub nodes: Vec<NodeStatus>,
     /// All partitions; group 0 is not among them.
     pub partitions: Vec<PartitionStatus>,
     /// The branches that exist or are configured.
     pub branches: Vec<BranchStatus>,
+}
+
+/// How much the catalogue, which every node holds, has of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogueStatus {
+    /// `definitions`, `seeds`, `branches`, `flags`, `schemas`, `seedFiles` or `names`.
+    pub kind: String,
+    /// Bytes, as they are encoded.
+    pub bytes: u64,
+    /// Most bytes there may be; beyond, changes are refused with `catalogue-full`.
+    pub bytes_max: u64,
+}
+
+impl CatalogueStatus {
+    /// All kinds of a catalogue.
+    pub fn of(catalogue: &model::Catalogue) -> Vec<Self> {
+        let shown = catalogue.used().into_iter().map(|used| Self {
+            kind: used.kind.name().to_owned(),
+            bytes: used.bytes,
+            bytes_max: used.bytes_max,
+        });
+        shown.collect()
+    }
 }
 
 /// How a process shares out its open files.

@@ -100,7 +100,7 @@ problems! {
     ModuleExists 409 "module-exists" "There is a module of this id";
     BranchExists 409 "branch-exists" "There is a branch of this id";
     SnapshotSuperseded 409 "snapshot-superseded" "A later request of the socket took this snapshot's place";
-    CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";
+    CatalogueFull 409 "catalogue-full" "There is no room for more of these";
     EventsGone 410 "events-gone" "These events are no longer held: take a snapshot";
     BodyTooLarge 413 "body-too-large" "The body is too large";
     SnapshotTooLarge 413 "snapshot-too-large" "The snapshot is larger than this node sends: read it in pages";
@@ -332,6 +332,13 @@ impl From<ChangeError> for ApiError {
             }
             ChangeError::Refused(CatalogueError::Full { max, .. }) => {
                 new(Problem::CatalogueFull).details([("max", u64::from(max).into())])
+            }
+            ChangeError::Refused(CatalogueError::TooManyBytes { kind, .. }) => {
+                let details = [("kind", kind.name().into()), ("bytesMax", kind.bytes_max().into())];
+                new(Problem::CatalogueFull).details(details)
+            }
+            ChangeError::Refused(CatalogueError::UnknownModule(id)) => {
+                new(Problem::ModuleNotFound).with("moduleId", id.as_str())
             }
             ChangeError::Refused(
                 CatalogueError::AlreadyFormed(_)

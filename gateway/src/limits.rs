@@ -74,6 +74,9 @@ pub const NAMES_MAX: usize = 256;
 pub const WORDS_BYTES_MAX: usize = 1024;
 /// Longest `meta` of a full-sync flag, in bytes: every node keeps it in memory.
 pub const FLAG_META_BYTES_MAX: usize = 4 * 1024;
+/// Longest `meta` or `publishState` of a change, in bytes as they are encoded: each of its events
+/// repeats them, on every disk and to every subscriber.
+pub const META_BYTES_MAX: u64 = 16 * 1024;
 /// Modules reset at once by one request for a whole branch.
 pub const RESETS_AT_ONCE: usize = 4;
 

@@ -15,6 +15,8 @@
 //!
 //! Refused: naming a method of the store anywhere else. `tests/it/tidy` finds it.
 
+mod texts;
+
 use std::sync::Arc;
 
 use actors::status::{ClusterStatus, LocalReplicas};
@@ -262,7 +264,7 @@ impl ScopedStore {
     /// The principal may not make this change, or it has no outcome.
     pub(crate) async fn submit(&self, command: Command) -> Result<Outcome, RouteError> {
         self.check(StoreCall::Submit, Target::Module(&command.key))?;
-        if let Err(reject) = self.check_keys(&command) {
+        if let Err(reject) = texts::check(&command).and_then(|()| self.check_keys(&command)) {
             return Ok(Outcome::Rejected(reject));
         }
         self.store.submit_for(self.requester, command).await

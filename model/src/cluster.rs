@@ -23,20 +23,27 @@ use crate::schema::Schema;
 use crate::sequence::SequenceRules;
 use crate::value::Value;
 
+mod applied;
+mod bounds;
+mod flags;
 mod level;
+mod listed;
 mod placement;
 pub mod plan;
+mod recent;
 mod writes;
 
+use applied::{AppliedFromFiles, AppliedIds};
+pub use bounds::{CatalogueKind, CatalogueUse};
+pub use flags::{ALL_MODULES, FlagPlace, FullSyncFlags};
+use listed::Item;
+pub use listed::{Listed, Named};
 pub use placement::{partition_of, partition_of_topic, place, replicas_for};
+pub use recent::Difference;
+use recent::RecentChanges;
 
-/// Most changes whose ids are remembered, oldest forgotten first: far more than are ever retried.
-const CHANGES_REMEMBERED: usize = 10_000;
-/// Of one definition out of a file, so many versions are: nodes may bring different ones for a
-/// while.
-const VERSIONS_REMEMBERED: usize = 16;
-
-/// What group 0 replicates.
+/// What group 0 replicates. A copy costs little and a change O(log n), whatever it holds: a copy is
+/// published to every reader of a node after each change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Catalogue {
     /// Made at bootstrap; empty before.
@@ -55,33 +62,36 @@ pub struct Catalogue {
     /// The nodes.
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// Who holds what.
-    pub placements: BTreeMap<PartitionId, Placement>,
+    pub placements: Arc<BTreeMap<PartitionId, Placement>>,
     /// The modules, in the order they were added.
-    pub modules: Vec<Arc<ModuleConfig>>,
+    pub modules: Listed<ModuleConfig>,
     /// The configured branches, in the order they were added.
-    pub branches: Vec<Arc<BranchConfig>>,
+    pub branches: Listed<BranchConfig>,
     /// Which modules a branch without an entry has: first pattern that matches its id.
     pub patterns: Vec<BranchPattern>,
     /// Which modules a branch has that no pattern matches.
     pub default_modules: Vec<ModuleId>,
     /// The numbering rules of all branches.
-    pub sequences: SequenceRules,
+    pub sequences: Arc<SequenceRules>,
     /// Definitions stored by name (docs/original/rest.md#configuration): `global/<name>` or
     /// `branch/<branch>/<module>`.
-    pub schemas: BTreeMap<String, Arc<Value>>,
+    pub schemas: Named<String, Arc<Value>>,
     /// Seed files stored by name, the newest twenty; nothing loads them by itself.
-    pub seed_files: BTreeMap<String, Arc<Value>>,
+    pub seed_files: Named<String, Arc<Value>>,
     /// Which clients are asked to begin again from a snapshot (docs/original/rest.md#management),
     /// by branch and module, `*` for all modules.
-    pub full_sync: BTreeMap<(BranchId, String), FullSyncFlag>,
+    pub full_sync: FullSyncFlags,
     /// Modules whose definition brings the records of every branch up to it.
-    pub filled: BTreeSet<ModuleId>,
+    pub filled: Arc<BTreeSet<ModuleId>>,
     /// The last changes applied of each definition that nodes read from files, by its name, oldest
     /// first. A node that starts again proposes them again: were they forgotten like others, what
     /// requests changed since would be undone.
-    applied_from_files: BTreeMap<String, std::collections::VecDeque<String>>,
+    applied_from_files: AppliedFromFiles,
     /// Ids of other changes already applied, oldest first.
-    applied: std::collections::VecDeque<String>,
+    applied: AppliedIds,
+    /// What the last changes were about; not part of what the nodes agree on.
+    #[serde(skip)]
+    recent: RecentChanges,
 }
 
 /// One node, as all others know it.
@@ -161,6 +171,30 @@ pub struct BranchConfig {
     pub modules: Vec<ModuleId>,
     /// Rows for its empty tables, by module.
     pub seeds: BTreeMap<ModuleId, Arc<Seed>>,
+}
+
+impl Item for ModuleConfig {
+    type Id = ModuleId;
+
+    fn id(&self) -> &ModuleId {
+        &self.id
+    }
+
+    fn seed_bytes(&self) -> u64 {
+        self.seed.as_ref().map_or(0, codec::encoded_len)
+    }
+}
+
+impl Item for BranchConfig {
+    type Id = BranchId;
+
+    fn id(&self) -> &BranchId {
+        &self.id
+    }
+
+    fn seed_bytes(&self) -> u64 {
+        self.seeds.values().map(codec::encoded_len).sum()
+    }
 }
 
 /// Tells the clients of a branch that they should begin again from a snapshot.
@@ -367,6 +401,19 @@ pub enum CatalogueError {
         /// The limit.
         max: u32,
     },
+    /// The bytes of one kind would be too many.
+    #[error("{}", bounds::too_many_bytes(*kind, *held, *more))]
+    TooManyBytes {
+        /// Of what.
+        kind: CatalogueKind,
+        /// How many there are.
+        held: u64,
+        /// How many would come.
+        more: u64,
+    },
+    /// A full-sync flag of a module that there is not.
+    #[error("there is no module {0:?}")]
+    UnknownModule(String),
 }
 
 impl Catalogue {
@@ -380,29 +427,61 @@ impl Catalogue {
         if self.has_applied(&entry.id) {
             return Ok(());
         }
+        let before = self.clone();
+        if let Err(error) = self.take(entry).and_then(|()| self.check_bounds(&before)) {
+            *self = before;
+            return Err(error);
+        }
+        // The revision says that definitions must be copied into the partitions; nodes, flags and
+        // seed files concern none of them.
+        let concerns_definitions = match entry.change {
+            CatalogueChange::Form { .. }
+            | CatalogueChange::Node(_)
+            | CatalogueChange::RaiseLevel(_)
+            | CatalogueChange::FullSync(_)
+            | CatalogueChange::PutSeedFile { .. } => false,
+            CatalogueChange::Module(_)
+            | CatalogueChange::Branch(_)
+            | CatalogueChange::Patterns { .. }
+            | CatalogueChange::Sequences(_)
+            | CatalogueChange::AddModule(_)
+            | CatalogueChange::AddBranch(_)
+            | CatalogueChange::GiveModule { .. }
+            | CatalogueChange::PutSchema { .. }
+            | CatalogueChange::SetModule { .. } => true,
+        };
+        if concerns_definitions {
+            self.revision += 1;
+            self.recent.push(&entry.change);
+        }
+        // Only after success: a refused change may be proposed again once its reason is gone.
+        self.remember(entry);
+        Ok(())
+    }
+
+    /// Makes a change; where it is refused, part of it may be made.
+    fn take(&mut self, entry: &CatalogueEntry) -> Result<(), CatalogueError> {
         match &entry.change {
             CatalogueChange::Form { cluster_id, nodes, placements } => {
                 self.form(cluster_id, nodes, placements, entry.at)?;
             }
             CatalogueChange::Node(node) => self.put_node(node)?,
             CatalogueChange::Module(module) => {
-                replace_or_add(&mut self.modules, module, |m| &m.id);
+                self.modules.put(Arc::clone(module));
                 // Nobody asked for records to be brought up to this one.
                 self.set_filled(&module.id, false);
             }
-            CatalogueChange::Branch(branch) => {
-                replace_or_add(&mut self.branches, branch, |b| &b.id)
-            }
+            CatalogueChange::Branch(branch) => self.branches.put(Arc::clone(branch)),
             CatalogueChange::Patterns { patterns, defaults } => {
                 self.patterns.clone_from(patterns);
                 self.default_modules.clone_from(defaults);
             }
-            CatalogueChange::Sequences(rules) => self.sequences = rules.clone(),
+            CatalogueChange::Sequences(rules) => self.sequences = Arc::new(rules.clone()),
             CatalogueChange::AddModule(module) => self.add_module(module)?,
             CatalogueChange::AddBranch(branch) => self.add_branch(branch)?,
             CatalogueChange::GiveModule { branch, module } => self.give_module(branch, module)?,
             CatalogueChange::PutSchema { name, source, module, fill } => {
-                self.put_schema(name, source, module.as_ref())?;
+                self.put_schema(name, source, module.as_ref());
                 if let Some(module) = module {
                     self.set_filled(&module.id, *fill);
                 }
@@ -412,42 +491,15 @@ impl Catalogue {
             CatalogueChange::SetModule { module, settings } => self.set_module(module, settings)?,
             CatalogueChange::RaiseLevel(level) => self.raise_level(*level)?,
         }
-        // The revision says that definitions must be copied into the partitions; nodes, flags and
-        // seed files concern none of them.
-        let about_nodes = matches!(
-            entry.change,
-            CatalogueChange::Form { .. }
-                | CatalogueChange::Node(_)
-                | CatalogueChange::RaiseLevel(_)
-        );
-        if !about_nodes
-            && !matches!(
-                entry.change,
-                CatalogueChange::FullSync(_) | CatalogueChange::PutSeedFile { .. }
-            )
-        {
-            self.revision += 1;
-        }
-        // Only after success: a refused change may be proposed again once its reason is gone.
-        self.remember(entry);
         Ok(())
     }
 
     /// Remembers a change as applied: of a definition that nodes read from files the last few for
     /// ever, of requests as long as a retry may come.
     fn remember(&mut self, entry: &CatalogueEntry) {
-        if let Some((name, _)) = entry.id.rsplit_once(':').filter(|_| entry.is_from_file()) {
-            let versions = self.applied_from_files.entry(name.to_owned()).or_default();
-            versions.push_back(entry.id.clone());
-            // Bounded per definition, not over all: a busy one must not push out a quiet one's.
-            if versions.len() > VERSIONS_REMEMBERED {
-                versions.pop_front();
-            }
-            return;
-        }
-        self.applied.push_back(entry.id.clone());
-        if self.applied.len() > CHANGES_REMEMBERED {
-            self.applied.pop_front();
+        match entry.id.rsplit_once(':').filter(|_| entry.is_from_file()) {
+            Some((name, _)) => self.applied_from_files.push(name, &entry.id),
+            None => self.applied.push(&entry.id),
         }
     }
 
@@ -466,7 +518,7 @@ impl Catalogue {
         self.formed_at = at;
         self.partitions = u16::try_from(placements.len())
             .expect("a partition's number is a u16, so is their count");
-        self.placements.clone_from(placements);
+        self.placements = Arc::new(placements.clone());
         self.epoch.0 += 1;
         self.nodes = nodes.iter().map(|node| (node.id, node.clone())).collect();
         Ok(())
@@ -494,17 +546,30 @@ impl Catalogue {
 
     /// Whether a change of this id was applied.
     pub fn has_applied(&self, id: &str) -> bool {
-        let applied_from_files =
-            id.rsplit_once(':').and_then(|(name, _)| self.applied_from_files.get(name));
-        applied_from_files.is_some_and(|applied| applied.iter().any(|applied| applied == id))
-            || self.applied.iter().any(|applied| applied == id)
+        let from_file = id.rsplit_once(':');
+        from_file.is_some_and(|(name, _)| self.applied_from_files.contains(name, id))
+            || self.applied.contains(id)
     }
 
-    /// The id of the last change applied whose id begins so.
+    /// The id of the last change applied whose id begins so: of several requests under one name
+    /// the last one is what stands.
     pub fn last_applied_under(&self, beginning: &str) -> Option<&str> {
-        // Of several requests under one name the last one is what stands.
-        let mut newest_first = self.applied.iter().rev().map(String::as_str);
-        newest_first.find(|applied| applied.starts_with(beginning))
+        self.applied.last_under(beginning)
+    }
+
+    /// What definitions and seeds of branches may be others than at an earlier revision; `None`
+    /// where that is not known any more, and all of them may be.
+    pub fn changed_since(&self, revision: u64) -> Option<Difference> {
+        self.recent.last(self.revision.checked_sub(revision)?)
+    }
+
+    /// Whether the definition and the seed of a branch:module are those of an earlier revision, as
+    /// far as that is known.
+    pub fn is_unchanged_since(&self, revision: u64, key: &BranchKey) -> bool {
+        let is_other = |difference: Difference| {
+            difference.modules.contains(&key.module) || difference.branches.contains(&key.branch)
+        };
+        self.changed_since(revision).is_some_and(|difference| !is_other(difference))
     }
 
     /// BLAKE3 of all of it: nodes that have applied the same entries have the same.
@@ -524,7 +589,7 @@ impl Catalogue {
 
     /// A module by its id.
     pub fn module(&self, id: &ModuleId) -> Option<&Arc<ModuleConfig>> {
-        self.modules.iter().find(|module| module.id == *id)
+        self.modules.get(id)
     }
 
     /// How strictly a module reads what it is sent. What is sent to a module that is not known is
@@ -535,7 +600,7 @@ impl Catalogue {
 
     /// A configured branch by its id.
     pub fn branch(&self, id: &BranchId) -> Option<&Arc<BranchConfig>> {
-        self.branches.iter().find(|branch| branch.id == *id)
+        self.branches.get(id)
     }
 
     /// The modules a branch has: configured, else by the first matching pattern, else the
@@ -589,19 +654,15 @@ impl Catalogue {
 
     /// The branch:modules that are configured, in order: these exist without being written to.
     pub fn configured(&self) -> impl Iterator<Item = BranchKey> {
-        self.branches.iter().flat_map(|branch| {
-            branch
-                .modules
-                .iter()
-                .filter(|id| self.module(id).is_some())
-                .map(|module| BranchKey::new(branch.id.clone(), module.clone()))
-        })
+        self.branches.iter().flat_map(|branch| self.modules_configured(branch))
     }
-}
 
-fn replace_or_add<T, Id: PartialEq>(list: &mut Vec<Arc<T>>, item: &Arc<T>, id: fn(&T) -> &Id) {
-    match list.iter_mut().find(|old| id(old) == id(item)) {
-        Some(old) => *old = Arc::clone(item),
-        None => list.push(Arc::clone(item)),
+    /// The modules of one configured branch, as far as they exist.
+    pub fn modules_configured(&self, branch: &BranchConfig) -> impl Iterator<Item = BranchKey> {
+        branch
+            .modules
+            .iter()
+            .filter(|id| self.module(id).is_some())
+            .map(|module| BranchKey::new(branch.id.clone(), module.clone()))
     }
 }

@@ -279,6 +279,15 @@ pub fn bare<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// How many bytes [`bare`] would give, without writing them.
+///
+/// # Panics
+/// As [`append`].
+pub fn encoded_len<T: Serialize + ?Sized>(value: &T) -> u64 {
+    let size = postcard::serialize_with_flavor(value, postcard::ser_flavors::Size::default());
+    size.expect("our types are sized for postcard") as u64
+}
+
 /// Checks an envelope; the version and what is behind it.
 fn open(kind: FormatKind, known: u8, bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     // Kind and version before anything else: postcard would read bytes of another type without an

@@ -50,7 +50,7 @@ pub use branch::{Branch, IgnoredLeap, Reservation, RuleSource};
 pub use canonical::hash as canonical_hash;
 pub use cluster::{
     BranchConfig, BranchPattern, Catalogue, CatalogueChange, CatalogueEntry, CatalogueError,
-    FullSyncFlag, ModuleConfig, ModuleSettings, NodeRecord, Placement,
+    CatalogueKind, CatalogueUse, FullSyncFlag, ModuleConfig, ModuleSettings, NodeRecord, Placement,
 };
 pub use command::{
     Action, Batch, Command, CounterAt, FieldCondition, Holds, MendClock, Mutation, Origin,

@@ -111,3 +111,41 @@ pub const EVENT_BYTES: u64 = 512;
 pub const CHANGE_BYTES: u64 = 48;
 /// What a branch:module takes in memory before it has a record.
 pub const BRANCH_BYTES: u64 = 8 * 1024;
+/// Tables of a partition that are found again where another branch has an equal one: those of a
+/// dozen modules' seeds.
+pub const SHARED_TABLES_MAX: usize = 256;
+/// Rows such a table may have: a menu has hundreds, and looking costs a microsecond for each.
+pub const SHARED_TABLE_ROWS_MAX: usize = 1_024;
+/// Most modules of a cluster.
+pub const CATALOGUE_MODULES_MAX: usize = 1_000;
+/// Most configured branches of a cluster.
+pub const CATALOGUE_BRANCHES_MAX: usize = 100_000;
+/// Most definitions stored by name.
+pub const CATALOGUE_SCHEMAS_MAX: usize = 1_000;
+/// Seed files kept, the newest by name.
+pub const CATALOGUE_SEED_FILES_KEPT: usize = 20;
+/// Most full-sync flags, set or cleared.
+pub const CATALOGUE_FLAGS_MAX: usize = 100_000;
+/// Bytes of all modules with their definitions, encoded: two hundred of a hundred tables. Every
+/// node holds the whole catalogue in memory, at about four times its encoded bytes.
+pub const CATALOGUE_DEFINITION_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of all rows to begin with, of modules and branches, encoded.
+pub const CATALOGUE_SEED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of all configured branches, encoded: a hundred thousand with long ids and labels.
+pub const CATALOGUE_BRANCH_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes of all full-sync flags, encoded: a hundred thousand without what their askers add.
+pub const CATALOGUE_FLAG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of all definitions stored by name, encoded.
+pub const CATALOGUE_SCHEMA_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of all seed files stored by name, encoded: more than the largest body is.
+pub const CATALOGUE_SEED_FILE_BYTES_MAX: u64 = 48 * 1024 * 1024;
+/// Bytes of the ids of changes that are remembered; the oldest are forgotten beyond. Those of files
+/// are counted besides.
+pub const CATALOGUE_NAMES_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Most changes whose ids are remembered, oldest forgotten first: far more than are ever retried.
+pub const CATALOGUE_CHANGES_REMEMBERED: usize = 10_000;
+/// Of one definition out of a file, so many versions are: nodes may bring different ones for a
+/// while.
+pub const CATALOGUE_VERSIONS_REMEMBERED: usize = 16;
+/// Changes of which it is known what they were about: who is further behind looks at everything.
+pub const CATALOGUE_RECENT_CHANGES: usize = 1_024;

@@ -98,6 +98,11 @@ impl Module {
         self.tables.insert(table, Arc::new(rows));
     }
 
+    /// Puts a table in that other branches hold as well.
+    pub(crate) fn set_shared_rows(&mut self, table: TableName, rows: Arc<Rows>) {
+        self.tables.insert(table, rows);
+    }
+
     /// Every table that ever had a record, registered or not, in name order.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableName, &Arc<Rows>)> {
         self.tables.iter()

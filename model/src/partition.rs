@@ -3,6 +3,7 @@
 //! Given the same batches in the same order, two partitions are equal, byte for byte.
 
 pub(crate) mod schemas;
+pub(crate) mod tables;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::module::IgnoredLeap;
 use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::partition::schemas::Schemas;
+use crate::partition::tables::SharedTables;
 use crate::procedure::Procedures;
 
 /// The state one Raft group replicates. Cheap to clone.
@@ -29,6 +31,8 @@ pub struct Partition {
     pub(crate) branches: OrdMap<BranchKey, Arc<Branch>>,
     /// Not part of what replicas agree on: only where equal schemas are found again.
     pub(crate) schemas: Schemas,
+    /// Nor this: where equal tables are.
+    pub(crate) tables: SharedTables,
     /// Nor is this: what this build can run.
     pub(crate) procedures: Procedures,
     /// Nor is this: about how many bytes of memory its branches take.
@@ -94,11 +98,13 @@ impl Partition {
             let branch = Arc::make_mut(branch);
             let before = branch.memory_bytes();
             let applied = branch.apply(command, stamp);
+            share(branch, &command.request, &mut self.schemas, &mut self.tables);
             self.memory_bytes = self.memory_bytes - before + branch.memory_bytes();
             return applied;
         }
         let mut branch = Branch::new(command.key.clone(), self.procedures.clone());
         let applied = branch.apply(command, stamp);
+        share(&mut branch, &command.request, &mut self.schemas, &mut self.tables);
         // Only a definition makes a branch: whatever else was asked is asked again after it.
         if branch.definition().is_some() {
             self.memory_bytes += branch.memory_bytes();
@@ -158,6 +164,11 @@ impl Partition {
         self.memory_bytes
     }
 
+    /// How many branches there are. O(1).
+    pub fn branch_count(&self) -> usize {
+        self.branches.len()
+    }
+
     /// The log's uptime: the leaders' monotonic time that passed while this log was written.
     pub fn uptime_ms(&self) -> u64 {
         self.uptime_ms
@@ -189,6 +200,30 @@ impl Partition {
     /// [`CodecError`] when the bytes are no such chunk.
     pub fn read_segment(bytes: &[u8]) -> Result<Delta, CodecError> {
         codec::decode(bytes)
+    }
+}
+
+/// What a branch begins with is held once where other branches begin with the same.
+fn share(branch: &mut Branch, request: &Request, schemas: &mut Schemas, tables: &mut SharedTables) {
+    match request {
+        Request::Define(_) | Request::Fill(_) => {
+            if let Some(definition) = &branch.definition {
+                let derived = Arc::clone(&branch.relations);
+                branch.relations = schemas.share_relations(definition, derived);
+            }
+        }
+        Request::Seed(_) => tables.share(&mut branch.module, &branch.relations),
+        Request::Transaction(_)
+        | Request::Call(_)
+        | Request::Reserve(_)
+        | Request::Purge(_)
+        | Request::Restore(_)
+        | Request::Reset(_)
+        | Request::Replace(_)
+        | Request::SetSequence(_)
+        | Request::MendClock(_) => {}
+        #[cfg(feature = "next-level")]
+        Request::ReserveAtNextLevel(_) => {}
     }
 }
 

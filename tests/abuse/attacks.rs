@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod bulk;
+mod catalogue;
 mod connections;
 mod queries;
 mod shares;
@@ -85,6 +86,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     arrivals::SLOW,
     arrivals::UNFINISHED,
     arrivals::FRAGMENTS,
+    catalogue::FLAGS,
+    catalogue::BRANCHES,
+    catalogue::NAMES,
 ];
 
 /// Sends one request again and again from so many clients at once, until the time is over.

@@ -192,6 +192,10 @@ impl CatalogueClient {
     ) -> Result<Result<(), CatalogueError>, Refusal> {
         let catalogue = Arc::clone(&self.catalogue.borrow());
         catalogue.check_level(entry.change.level())?;
+        // Also refused where it is applied; here it does not go through every node's log before.
+        if let Some(refused) = catalogue.has_no_room_for(entry) {
+            return Ok(Err(refused));
+        }
         let level = catalogue.writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;

@@ -2,7 +2,9 @@
 //!
 //! Promise: whoever watches the catalogue sees each change after the entry that made it was
 //! applied, and a checkpoint that replaces the state as one change more.
-//! Refused: a working store; the catalogue is small, and its checkpoint holds all of it.
+//! What is published is a copy that shares all that did not change: it costs the same whatever the
+//! catalogue holds.
+//! Refused: a working store; the catalogue is bounded, and its checkpoint holds all of it.
 
 use std::sync::Arc;
 
@@ -46,6 +48,10 @@ impl CatalogueMachine {
     }
 
     fn publish(&self, index: u64) {
+        for used in self.state.used() {
+            let gauge = metrics::gauge!("mishkah_catalogue_bytes", "kind" => used.kind.name());
+            gauge.set(used.bytes as f64);
+        }
         let state = Arc::new(self.state.clone());
         // Before the watchers are woken: who asks for the index then must not get the one before.
         *self.applied_catalogue.0.lock() = (index, Arc::clone(&state));

@@ -137,6 +137,11 @@ impl DefinitionState {
     ) -> Vec<Command> {
         match *self {
             Self::InForce(revision) if revision == catalogue.revision => return Vec::new(),
+            // A change that is about others costs this branch no look at its definition.
+            Self::InForce(revision) if catalogue.is_unchanged_since(revision, key) => {
+                *self = Self::InForce(catalogue.revision);
+                return Vec::new();
+            }
             Self::Sent { revision, again_at, .. }
                 if revision == catalogue.revision && Instant::now() < again_at =>
             {

@@ -19,7 +19,8 @@ use crate::memory::Memory;
 use crate::message::{NodeReport, PeerReply, PeerRequest, decode, encode};
 use crate::peers::Peers;
 use crate::status::{
-    BranchStatus, ClusterStatus, FileBudget, NodeStatus, PartitionStatus, ReplicaStatus,
+    BranchStatus, CatalogueStatus, ClusterStatus, FileBudget, NodeStatus, PartitionStatus,
+    ReplicaStatus,
 };
 use crate::store::NotReady;
 
@@ -120,6 +121,7 @@ impl StatusReporter {
             warnings,
             files: self.files,
             memory: Some(self.memory.status()),
+            catalogue: CatalogueStatus::of(&catalogue),
             nodes,
             partitions: led.into_values().collect(),
             branches: branches.into_values().collect(),

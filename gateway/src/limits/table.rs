@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use actors::limits::READ_TIMEOUT;
+use model::CatalogueKind;
 use model::limits::{
+    CATALOGUE_BRANCHES_MAX, CATALOGUE_FLAGS_MAX, CATALOGUE_MODULES_MAX, CATALOGUE_SCHEMAS_MAX,
     QUERY_CONDITIONS_MAX, QUERY_SORT_FIELDS_MAX, QUERY_VALUES_MAX, QUERY_WORK_MAX,
     RECORD_KEY_BYTES_MAX, SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_TEXT_BYTES_MAX, VERSION_LEAP_MAX,
     VERSION_MAX,
@@ -13,8 +15,8 @@ use model::limits::{
 use super::{
     BATCH_VERBS_MAX, BODY_BYTES_MAX, CONNECTIONS_MAX, DELTA_EVENTS_MAX, EVENT_FRAME_BYTES_MAX,
     EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX, FLAG_META_BYTES_MAX, HEADER_BYTES_MAX,
-    ID_BYTES_MAX, LARGE_AT_ONCE, LARGE_BODY_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAMES_MAX,
-    PIECE_BYTES, POSTS_WAITING_MAX, PUBLISH_BYTES_WAITING_MAX, PUBLISHES_WAITING_MAX,
+    ID_BYTES_MAX, LARGE_AT_ONCE, LARGE_BODY_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, META_BYTES_MAX,
+    NAMES_MAX, PIECE_BYTES, POSTS_WAITING_MAX, PUBLISH_BYTES_WAITING_MAX, PUBLISHES_WAITING_MAX,
     QUERIES_AT_ONCE, RECENT_EVENTS, SCHEMA_NAME_BYTES_MAX, SLOWEST_ARRIVAL_BYTES_PER_SECOND,
     SLOWEST_BYTES_PER_SECOND, SMALL_BODY_BYTES_MAX, SYNC_MESSAGES_WAITING_MAX,
     TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, URI_BYTES_MAX, WHOLE_BYTES_MAX,
@@ -135,6 +137,16 @@ fn requests() -> Vec<LimitRow> {
             "400",
         ),
         (
+            "`source`, `userId` and a table's name in a change; its `meta`, its `publishState`",
+            two(bytes(ID_BYTES_MAX), bytes(usize::try_from(META_BYTES_MAX).unwrap_or(usize::MAX))),
+            "400",
+        ),
+        (
+            "`label` of a module or branch; `description`",
+            two(bytes(ID_BYTES_MAX), bytes(WORDS_BYTES_MAX)),
+            "400 `invalid-body`",
+        ),
+        (
             "A text of a sequence's rule, and all around its number; its `description`",
             two(bytes(SEQUENCE_TEXT_BYTES_MAX), bytes(SEQUENCE_NOTE_BYTES_MAX)),
             "400 `invalid-sequence`, `invalid-definition`",
@@ -230,11 +242,41 @@ fn connections(usual: &Limits) -> Vec<LimitRow> {
     ]
 }
 
+/// Of the catalogue, which every node holds.
+fn catalogue() -> Vec<LimitRow> {
+    let kinds = CatalogueKind::ALL.into_iter().filter(|kind| *kind != CatalogueKind::Names);
+    let most = |kind: CatalogueKind| bytes(usize::try_from(kind.bytes_max()).unwrap_or(usize::MAX));
+    let full = "409 `catalogue-full`";
+    vec![
+        (
+            "Modules; configured branches; full-sync flags; stored definitions",
+            format!(
+                "{CATALOGUE_MODULES_MAX}; {CATALOGUE_BRANCHES_MAX}; {CATALOGUE_FLAGS_MAX}; \
+                 {CATALOGUE_SCHEMAS_MAX}"
+            ),
+            full,
+        ),
+        (
+            "All modules; rows to begin with; configured branches; flags; stored definitions; seed \
+             files, as they are encoded",
+            kinds.map(most).collect::<Vec<_>>().join("; "),
+            full,
+        ),
+    ]
+}
+
 /// The table as docs/protocol.md shows it.
 pub fn markdown() -> String {
     let mut table = String::from("| Of what | At most | Beyond it |\n|---|---|---|\n");
     let usual = Limits::default();
-    let rows = [arrivals(&usual), requests(), queries(), sockets(&usual), connections(&usual)];
+    let rows = [
+        arrivals(&usual),
+        requests(),
+        catalogue(),
+        queries(),
+        sockets(&usual),
+        connections(&usual),
+    ];
     for (what, limit, beyond) in rows.into_iter().flatten() {
         writeln!(table, "| {what} | {limit} | {beyond} |").expect("a String takes all");
     }

@@ -63,8 +63,8 @@ impl Adoption {
     ) -> Result<Self, ApiError> {
         let mut wanted = (*app.node().catalogue()).clone();
         // Branches are asked about the definition they will have once the change is made.
-        if let Some(old) = wanted.modules.iter_mut().find(|old| old.id == module.id) {
-            *old = Arc::clone(module);
+        if wanted.module(&module.id).is_some() {
+            wanted.modules.put(Arc::clone(module));
         }
         let branches = branches_of_module(store, &wanted, &module.id).await?;
         let adoption = Self { branches, fill };

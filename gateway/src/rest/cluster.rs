@@ -27,6 +27,7 @@ pub(crate) fn routes() -> Routes {
                 200,
                 "{clusterId: text, answeredBy: int, placementEpoch: int, warnings: [text], level: int, \
                  files?: {fileLimit: int, reserved: int, connectionsMax: int}, memory?: object, \
+                 catalogue: [{kind: text, bytes: int, bytesMax: int}], \
                  nodes: [object], partitions: [object], branches: [object], *: any}",
             ),
         )

@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
-use crate::limits::ID_BYTES_MAX;
+use crate::limits::{ID_BYTES_MAX, WORDS_BYTES_MAX};
 use crate::publish::text;
 use crate::rest::changes::CatalogueWriter;
 use crate::rest::extractors::{Body, BranchScope, IdempotencyKey, NoClusterParams};
@@ -134,8 +134,8 @@ async fn add_module(
     let mut warnings = known_members::NEW_MODULE.members(&body, validation)?;
     let made = with_definition(
         ModuleConfig {
-            label: text(&body, &["label"]).unwrap_or_else(|| id.to_string()),
-            description: text(&body, &["description"]).unwrap_or_default(),
+            label: name_of(&body)?.unwrap_or_else(|| id.to_string()),
+            description: description_of(&body)?.unwrap_or_default(),
             tables: table_names(body.get("tables"))?,
             source: Arc::default(),
             schema: Arc::default(),
@@ -202,7 +202,7 @@ async fn add_branch(
     }
     let mut warnings = known_members::NEW_BRANCH.members(&body, strictest(&catalogue, &modules))?;
     let schemas = own_schemas(&catalogue, &id, body.get("schemas"), &mut warnings)?;
-    let label = text(&body, &["label"]).unwrap_or_else(|| id.to_string());
+    let label = name_of(&body)?.unwrap_or_else(|| id.to_string());
     let config = Arc::new(BranchConfig { id, label, modules, seeds: BTreeMap::new() });
     let changes = CatalogueWriter::of(&app, &store, &named, "/api/branches", &body)?;
     changes.make("branch", CatalogueChange::AddBranch(Arc::clone(&config))).await?;
@@ -431,6 +431,31 @@ fn list_of_names(member: &'static str, sent: Option<&Value>) -> Result<Vec<Strin
         }
         Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => Err(right()),
     }
+}
+
+/// What people call it, as the body says.
+///
+/// # Errors
+/// `invalid-body`: every node keeps it, so it must be short.
+pub(crate) fn name_of(body: &Object) -> Result<Option<String>, ApiError> {
+    kept(body, "label", ID_BYTES_MAX)
+}
+
+/// What it is for, as the body says.
+///
+/// # Errors
+/// As [`name_of`].
+pub(crate) fn description_of(body: &Object) -> Result<Option<String>, ApiError> {
+    kept(body, "description", WORDS_BYTES_MAX)
+}
+
+fn kept(body: &Object, member: &'static str, max: usize) -> Result<Option<String>, ApiError> {
+    let text = text(body, &[member]);
+    if let Some(bytes) = text.as_ref().map(String::len).filter(|bytes| *bytes > max) {
+        let message = format!("{member} has {bytes} bytes, at most {max} are taken");
+        return Err(ApiError::new(Problem::InvalidBody, message));
+    }
+    Ok(text)
 }
 
 /// A path below `data/`, as the original's configuration has them.

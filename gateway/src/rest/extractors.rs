@@ -161,8 +161,8 @@ impl FromRequestParts<App> for NoClusterParams {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let params = Params::from_request_parts(parts, app).await?;
-        let modules = &app.node().catalogue().modules;
-        let is_lenient = modules.iter().any(|it| it.validation == Validation::Lenient);
+        let catalogue = app.node().catalogue();
+        let is_lenient = catalogue.modules.iter().any(|it| it.validation == Validation::Lenient);
         let validation = if is_lenient { Validation::Lenient } else { Validation::Strict };
         known_members::NONE.params(&params, validation)?;
         Ok(Self)

@@ -34,16 +34,20 @@ const DEFAULT_MODULE: &str = "pos";
 pub(crate) fn routes() -> Routes {
     const FLAGS: &str = "{branchId: text, modules?: [text], reason?: text, requestedBy?: text, \
                          enabled?: flag, meta?: any, *: any}";
+    const SETS: &[StoreCall] = &[StoreCall::Administer, StoreCall::Read];
+    const CLEARS: &[StoreCall] = &[StoreCall::Administer];
     const FLAGGED: &str = "{branchId: text, flags: [object], enabled: flag}";
     const RESTORE: &str = "{branchId: text, moduleId?: text, entryId: text, \
                            mode?: 'append'|'replace', fill?: 'defaults', reason?: text, requestedBy?: text, *: any}";
-    let set = || {
+    let set = |calls| {
         op("Tell clients to begin again from a snapshot, or no longer")
-            .calls(&[StoreCall::Administer])
+            .calls(calls)
+            .about("A branch that is not configured can be flagged once it was written to.")
             .body(FLAGS)
             .answers(200, FLAGGED)
             .writes()
             .refuses(&[Problem::MissingBranch, Problem::CatalogueFull])
+            .refuses(&[Problem::BranchNotFound, Problem::ModuleNotFound])
     };
     let routes = Routes::of("Management")
         .path("/api/manage/full-sync")
@@ -55,9 +59,9 @@ pub(crate) fn routes() -> Routes {
                 .query("module", "text", "only of this module")
                 .answers(200, "{branchId: text?, moduleId: text?, flags: [object]}"),
         )
-        .post(full_sync::set, set())
-        .patch(full_sync::set, set())
-        .delete(full_sync::clear, set())
+        .post(full_sync::set, set(SETS))
+        .patch(full_sync::set, set(SETS))
+        .delete(full_sync::clear, set(CLEARS))
         .path("/api/manage/purge-history")
         .get(
             history::list,

@@ -19,10 +19,9 @@ use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
-use crate::publish::text;
 use crate::rest::adoption::{self, Adoption};
 use crate::rest::changes::CatalogueWriter;
-use crate::rest::configure::{dedup_limits, rules, with_definition};
+use crate::rest::configure::{dedup_limits, description_of, name_of, rules, with_definition};
 use crate::rest::extractors::{Body, IdempotencyKey, path_part};
 use crate::rest::reply::json;
 use crate::rest::route_doc::op;
@@ -101,8 +100,8 @@ async fn change(
     let fill = adoption::fill(&params)?;
     let settings = ModuleSettings {
         fill,
-        label: text(&body, &["label"]),
-        description: text(&body, &["description"]),
+        label: name_of(&body)?,
+        description: description_of(&body)?,
         validation,
         version_rule,
         dedup: dedup_limits(&body)?,

@@ -115,7 +115,7 @@ pub(crate) struct SnapshotFrame {
     pub(crate) server_id: Arc<str>,
     pub(crate) lang: Option<Value>,
     /// The branch's full-sync flags that stand.
-    pub(crate) flags: Vec<FullSyncFlag>,
+    pub(crate) flags: Vec<Arc<FullSyncFlag>>,
 }
 
 impl SnapshotFrame {
@@ -152,7 +152,7 @@ impl Serialize for SnapshotFrame {
             #[serde(skip_serializing_if = "Option::is_none")]
             full_sync_flags: Option<&'a [Flag<'a>]>,
         }
-        let flags: Vec<Flag<'_>> = self.flags.iter().map(Flag::of).collect();
+        let flags: Vec<Flag<'_>> = self.flags.iter().map(|flag| Flag::of(flag)).collect();
         let place = |head: &model::Head| WireCursor::new(head.incarnation, head.offset);
         let cursors = self.modules.iter().map(|m| (&m.head.key.module, place(&m.head)));
         Shape {

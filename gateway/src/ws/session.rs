@@ -107,7 +107,7 @@ pub(crate) struct Session {
     /// The first of them is being said.
     posts: VecDeque<Post>,
     pending_reads: BTreeMap<CallId, PendingRead>,
-    flags: Vec<FullSyncFlag>,
+    flags: Vec<Arc<FullSyncFlag>>,
     calls: CallId,
     unnamed_commands: u64,
 }

@@ -198,6 +198,10 @@ fn requests(method: &str, path: &str) -> Vec<(&'static str, String)> {
         ("post", "/api/schemas/global/{name}" | "/api/schemas/branch/{branch}/{module}") => {
             return vec![("?fill=defaults", format!(r#"{{"schema":{POS}}}"#))];
         }
+        // Whether somebody has written to a branch is asked where no list names it.
+        ("post" | "patch", "/api/manage/full-sync") => {
+            &[r#"{"branchId":"dar"}"#, r#"{"branchId":"nobodys"}"#]
+        }
         (_, path) if path.starts_with("/api/manage/") => &[r#"{"branchId":"dar"}"#],
         _ => &["{}"],
     };

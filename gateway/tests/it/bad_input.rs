@@ -172,3 +172,30 @@ async fn a_defect_is_answered_in_the_same_shape() {
     rest.fake.orders().panic.store(false, Ordering::SeqCst);
     assert_eq!(rest.get(M).await.status, 200);
 }
+
+/// What is kept or repeated in every event is short, whatever way it comes in.
+#[tokio::test]
+async fn long_texts_beside_records_are_refused() {
+    let rest = Rest::new();
+    let long = "x".repeat(257);
+    let large = "x".repeat(17 * 1024);
+    let record = r#""record":{"id":"a"}"#;
+    for body in [
+        format!(r#"{{"table":"tickets",{record},"source":"{long}"}}"#),
+        format!(r#"{{"table":"tickets",{record},"userId":"{long}"}}"#),
+        format!(r#"{{"table":"tickets",{record},"eventId":"{long}"}}"#),
+        format!(r#"{{"table":"tickets",{record},"meta":{{"note":"{large}"}}}}"#),
+        format!(r#"{{"table":"{long}",{record}}}"#),
+    ] {
+        let event = rest.post(&format!("{M}/events"), &body).await;
+        assert_eq!(event.status, 400, "{}", event.raw);
+        let batch = rest.post(&format!("{M}/batch"), &format!(r#"{{"verbs":[{body}]}}"#)).await;
+        assert_eq!(batch.status, 400, "{}", batch.raw);
+        // An answer has no more than what was sent, and as much again.
+        assert!(batch.raw.len() < 2 * body.len() + 1024, "{} bytes", batch.raw.len());
+    }
+    let labels = format!(r#"{{"id":"b","label":"{long}"}}"#);
+    assert_eq!(rest.post("/api/branches", &labels).await.code(), (400, "invalid-body"));
+    let module = format!(r#"{{"id":"m","tables":["t"],"description":"{}"}}"#, "x".repeat(1025));
+    assert_eq!(rest.post("/api/modules", &module).await.code(), (400, "invalid-body"));
+}

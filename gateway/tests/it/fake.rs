@@ -189,16 +189,19 @@ fn catalogue() -> Catalogue {
     };
     let mut catalogue = Catalogue::default();
     let seed = r#"{"thing":[{"a":"x","b":1,"n":5}]}"#;
-    catalogue.modules = vec![
+    catalogue.modules = [
         module("pos", POS, Validation::Lenient, Some(seed)),
         module("kds", KDS, Validation::Strict, None),
         module("spare", POS, Validation::Lenient, None),
-    ];
-    catalogue.branches = vec![branch("dar", &["pos"]), branch("two", &["pos", "kds"])];
+    ]
+    .into_iter()
+    .collect();
+    catalogue.branches =
+        [branch("dar", &["pos"]), branch("two", &["pos", "kds"])].into_iter().collect();
     catalogue.patterns = vec![BranchPattern { matches: "^lab:".into(), modules: Vec::new() }];
     catalogue.default_modules = vec![id("pos")];
     let rules = Value::from_json(SEQUENCES.as_bytes()).unwrap();
-    catalogue.sequences = model::SequenceRules::from_doc(&rules).unwrap();
+    catalogue.sequences = Arc::new(model::SequenceRules::from_doc(&rules).unwrap());
     catalogue
 }
 
@@ -556,6 +559,7 @@ impl Store for Fake {
             warnings: Vec::new(),
             files: None,
             memory: None,
+            catalogue: actors::status::CatalogueStatus::of(&self.catalogue()),
             nodes: Vec::new(),
             partitions: Vec::new(),
             branches: branches.collect(),

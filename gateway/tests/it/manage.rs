@@ -275,3 +275,17 @@ async fn a_module_begins_again_from_its_seed_numbers_and_all() {
     assert_eq!(by_get.header("allow"), "POST");
     assert_eq!(rest.put(&format!("{M}/reset"), "").await.code(), (405, "method-not-allowed"));
 }
+
+#[tokio::test]
+async fn only_what_there_is_can_be_flagged() {
+    let rest = Rest::new();
+    let module = rest.post(FLAGS, r#"{"branchId":"dar","modules":["pos","zzz"]}"#).await;
+    assert_eq!(module.code(), (404, "module-not-found"), "also where the modules are lenient");
+    assert_eq!(list(&rest.get(FLAGS).await, "flags").len(), 0, "nor is the one that exists");
+    let anything = r#"{"branchId":"anything"}"#;
+    assert_eq!(rest.post(FLAGS, anything).await.code(), (404, "branch-not-found"));
+    let cleared = rest.delete(FLAGS, anything).await;
+    assert_eq!((cleared.status, list(&cleared, "flags").len()), (200, 0));
+    rest.post("/api/branches/anything/modules/pos/tables/tickets", r#"{"id":"t"}"#).await;
+    assert_eq!(rest.post(FLAGS, anything).await.status, 200, "once somebody has written to it");
+}

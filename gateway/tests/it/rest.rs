@@ -519,7 +519,7 @@ async fn the_cluster_shows_itself() {
     let status = Rest::new().get("/api/cluster/status").await;
     assert_eq!(
         members(&status.body),
-        "clusterId answeredBy placementEpoch warnings level nodes partitions branches"
+        "clusterId answeredBy placementEpoch warnings level catalogue nodes partitions branches"
     );
 }
 

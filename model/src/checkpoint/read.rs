@@ -57,7 +57,8 @@ impl Partition {
             ..Partition::new(procedures)
         };
         for key in chunk.branches {
-            let branch = reader.branch(key.clone(), &mut partition.schemas)?;
+            let mut branch = reader.branch(key.clone(), &mut partition.schemas)?;
+            partition.tables.share(&mut branch.module, &branch.relations);
             partition.memory_bytes += branch.memory_bytes();
             partition.branches.insert(key, Arc::new(branch));
         }
@@ -90,6 +91,7 @@ impl CheckpointReader<'_> {
         let schema: Schema = self.must_get(&schema_name(head.definition.schema))?;
         let definition = Arc::new(head.definition.with(schemas.share(Arc::new(schema))));
         let relations = Arc::new(Relations::of(&definition));
+        let relations = schemas.share_relations(&definition, relations);
         let mut module = Module::default();
         for table in head.tables {
             let name = table.name.clone();

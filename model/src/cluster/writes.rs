@@ -4,30 +4,19 @@
 use std::sync::Arc;
 
 use crate::cluster::{
-    BranchConfig, Catalogue, CatalogueError, FullSyncFlag, ModuleConfig, ModuleSettings,
-    replace_or_add,
+    ALL_MODULES, BranchConfig, Catalogue, CatalogueError, FullSyncFlag, ModuleConfig,
+    ModuleSettings,
 };
 use crate::ids::{BranchId, ModuleId};
+use crate::limits::{CATALOGUE_SEED_FILE_BYTES_MAX, CATALOGUE_SEED_FILES_KEPT};
 use crate::value::Value;
-
-/// Most modules of a cluster.
-pub(crate) const MODULES_MAX: usize = 1_000;
-/// Most configured branches of a cluster.
-pub(crate) const BRANCHES_MAX: usize = 100_000;
-/// Most definitions stored by name.
-pub(crate) const SCHEMAS_MAX: usize = 1_000;
-/// Seed files kept, the newest by name.
-pub(crate) const SEED_FILES_KEPT: usize = 20;
-/// Most full-sync flags.
-pub(crate) const FLAGS_MAX: usize = 100_000;
 
 impl Catalogue {
     pub(super) fn add_module(&mut self, module: &Arc<ModuleConfig>) -> Result<(), CatalogueError> {
         if self.module(&module.id).is_some() {
             return Err(CatalogueError::ModuleExists(module.id.clone()));
         }
-        check_limit("modules", self.modules.len(), MODULES_MAX)?;
-        self.modules.push(Arc::clone(module));
+        self.modules.put(Arc::clone(module));
         Ok(())
     }
 
@@ -41,7 +30,7 @@ impl Catalogue {
             return Err(CatalogueError::NoModule(module.clone()));
         };
         let config = Arc::new(settings.of(config));
-        replace_or_add(&mut self.modules, &config, |module| &module.id);
+        self.modules.put(config);
         // Other settings do not ask for records to be brought up to anything.
         if settings.validation.is_some() {
             self.set_filled(module, settings.fill);
@@ -51,10 +40,14 @@ impl Catalogue {
 
     /// Says how branches take a module's definition from now on.
     pub(super) fn set_filled(&mut self, module: &ModuleId, fill: bool) {
+        if fill == self.filled.contains(module) {
+            return;
+        }
+        let filled = Arc::make_mut(&mut self.filled);
         if fill {
-            self.filled.insert(module.clone());
+            filled.insert(module.clone());
         } else {
-            self.filled.remove(module);
+            filled.remove(module);
         }
     }
 
@@ -62,9 +55,8 @@ impl Catalogue {
         if self.branch(&branch.id).is_some() {
             return Err(CatalogueError::BranchExists(branch.id.clone()));
         }
-        check_limit("branches", self.branches.len(), BRANCHES_MAX)?;
         self.all_exist(&branch.modules)?;
-        self.branches.push(Arc::clone(branch));
+        self.branches.put(Arc::clone(branch));
         Ok(())
     }
 
@@ -76,20 +68,17 @@ impl Catalogue {
         self.all_exist(std::slice::from_ref(module))?;
         let mut config = match self.branch(branch) {
             Some(config) => (**config).clone(),
-            None => {
-                check_limit("branches", self.branches.len(), BRANCHES_MAX)?;
-                BranchConfig {
-                    id: branch.clone(),
-                    label: branch.to_string(),
-                    modules: self.modules_of(branch),
-                    seeds: std::collections::BTreeMap::new(),
-                }
-            }
+            None => BranchConfig {
+                id: branch.clone(),
+                label: branch.to_string(),
+                modules: self.modules_of(branch),
+                seeds: std::collections::BTreeMap::new(),
+            },
         };
         if !config.modules.contains(module) {
             config.modules.push(module.clone());
         }
-        replace_or_add(&mut self.branches, &Arc::new(config), |branch| &branch.id);
+        self.branches.put(Arc::new(config));
         Ok(())
     }
 
@@ -98,10 +87,7 @@ impl Catalogue {
         name: &str,
         source: &Arc<Value>,
         module: Option<&Arc<ModuleConfig>>,
-    ) -> Result<(), CatalogueError> {
-        if !self.schemas.contains_key(name) {
-            check_limit("schemas", self.schemas.len(), SCHEMAS_MAX)?;
-        }
+    ) {
         self.schemas.insert(name.to_owned(), Arc::clone(source));
         if let Some(module) = module {
             // Whoever stored it may not have known yet what was set since: only the definition
@@ -115,22 +101,32 @@ impl Catalogue {
                 }),
                 None => Arc::clone(module),
             };
-            replace_or_add(&mut self.modules, &module, |module| &module.id);
+            self.modules.put(module);
         }
-        Ok(())
     }
 
     pub(super) fn put_seed_file(&mut self, name: &str, seed: &Arc<Value>) {
         self.seed_files.insert(name.to_owned(), Arc::clone(seed));
-        while self.seed_files.len() > SEED_FILES_KEPT {
+        // One alone may still be too large, and is refused then.
+        while self.seed_files.len() > CATALOGUE_SEED_FILES_KEPT
+            || (self.seed_files.len() > 1
+                && self.seed_files.bytes() > CATALOGUE_SEED_FILE_BYTES_MAX)
+        {
             self.seed_files.pop_first();
         }
     }
 
     pub(super) fn put_flags(&mut self, flags: &[FullSyncFlag]) -> Result<(), CatalogueError> {
-        check_limit("full-sync flags", self.full_sync.len() + flags.len(), FLAGS_MAX + 1)?;
         for flag in flags {
-            self.full_sync.insert((flag.branch.clone(), flag.module.clone()), flag.clone());
+            let place = (flag.branch.clone(), flag.module.clone());
+            // One that was set while anything could be flagged may still be cleared.
+            if flag.module != ALL_MODULES && self.full_sync.get(&place).is_none() {
+                let module = ModuleId::parse(&flag.module).ok();
+                if module.and_then(|id| self.module(&id)).is_none() {
+                    return Err(CatalogueError::UnknownModule(flag.module.clone()));
+                }
+            }
+            self.full_sync.put(flag.clone());
         }
         Ok(())
     }
@@ -140,17 +136,11 @@ impl Catalogue {
         &'a self,
         branch: &'a BranchId,
         module: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a FullSyncFlag> {
-        let concerns = move |flag: &&FullSyncFlag| {
-            module.is_none_or(|module| flag.module == "*" || flag.module == module)
+    ) -> impl Iterator<Item = &'a Arc<FullSyncFlag>> {
+        let concerns = move |flag: &&Arc<FullSyncFlag>| {
+            module.is_none_or(|module| flag.module == ALL_MODULES || flag.module == module)
         };
-        // The empty module sorts before all: the range begins with the branch's first flag.
-        let first = (branch.clone(), String::new());
-        self.full_sync
-            .range(first..)
-            .take_while(move |((of, _), _)| of == branch)
-            .map(|(_, flag)| flag)
-            .filter(concerns)
+        self.full_sync.of_branch(branch).filter(concerns)
     }
 
     fn all_exist(&self, modules: &[ModuleId]) -> Result<(), CatalogueError> {
@@ -159,14 +149,6 @@ impl Catalogue {
             None => Ok(()),
         }
     }
-}
-
-fn check_limit(what: &str, count: usize, max: usize) -> Result<(), CatalogueError> {
-    if count < max {
-        return Ok(());
-    }
-    let max = u32::try_from(max).unwrap_or(u32::MAX);
-    Err(CatalogueError::Full { what: what.to_owned(), max })
 }
 
 #[cfg(test)]
@@ -192,7 +174,7 @@ mod tests {
 
     #[test]
     fn flags_are_found_by_branch_and_module() {
-        let mut catalogue = Catalogue::default();
+        let mut catalogue = with_modules(&["pos", "crm"]);
         let flags = [flag("dar", "*"), flag("dar", "pos"), flag("dar", "crm"), flag("darb", "*")];
         catalogue.put_flags(&flags).unwrap();
         let dar = BranchId::parse("dar").unwrap();
@@ -210,8 +192,14 @@ mod tests {
         for n in 0..25 {
             catalogue.put_seed_file(&format!("seeds-{n:02}"), &Arc::new(Value::Null));
         }
-        assert_eq!(catalogue.seed_files.len(), SEED_FILES_KEPT);
+        assert_eq!(catalogue.seed_files.len(), CATALOGUE_SEED_FILES_KEPT);
         assert_eq!(catalogue.seed_files.keys().next().unwrap(), "seeds-05");
+    }
+
+    fn with_modules(ids: &[&str]) -> Catalogue {
+        let config = |id: &&str| ModuleConfig { id: ModuleId::parse(id).unwrap(), ..module(id) };
+        let modules = ids.iter().map(|id| Arc::new(config(id))).collect();
+        Catalogue { modules, ..Catalogue::default() }
     }
 
     fn module(label: &str) -> ModuleConfig {
@@ -260,9 +248,17 @@ mod tests {
         assert!(!catalogue.has_applied("rest:0:settings"), "the first of the others is forgotten");
         assert!(catalogue.has_applied("original:module:pos:a1"));
         take(&mut catalogue, "original:module:pos:a1", brought());
-        assert_eq!(catalogue.modules[0].label, "as set", "a node that starts again undoes nothing");
+        assert_eq!(
+            catalogue.modules.first().unwrap().label,
+            "as set",
+            "a node that starts again undoes nothing"
+        );
         take(&mut catalogue, "original:module:pos:b2", brought());
-        assert_eq!(catalogue.modules[0].label, "as in the file", "another file is another change");
+        assert_eq!(
+            catalogue.modules.first().unwrap().label,
+            "as in the file",
+            "another file is another change"
+        );
         assert!(catalogue.has_applied("original:module:pos:a1"), "other nodes may still bring it");
     }
 
@@ -280,7 +276,7 @@ mod tests {
         let follower = Some(Arc::new(follower));
         let change = CatalogueChange::PutSchema { name, source, module: follower, fill: true };
         take(&mut catalogue, "rest:2:schema", change);
-        let now = &catalogue.modules[0];
+        let now = catalogue.modules.first().unwrap();
         assert_eq!((now.label.as_str(), now.validation), ("new", Validation::Lenient));
         assert_eq!(*now.source, Value::from("a definition"));
         assert_eq!(catalogue.filled.len(), 1);

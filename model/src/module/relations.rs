@@ -56,25 +56,30 @@ impl Link {
 
 impl Relations {
     pub(crate) fn of(definition: &Definition) -> Self {
+        Self::of_schema(&definition.schema, definition.validation)
+    }
+
+    /// They follow from these alone, so definitions that differ in the rest may share them.
+    pub(crate) fn of_schema(schema: &Schema, validation: Validation) -> Self {
         let mut relations = Self::default();
-        for link in &definition.schema.conventions.children {
-            let Some(table) = definition.schema.table(&link.table) else { continue };
+        for link in &schema.conventions.children {
+            let Some(table) = schema.table(&link.table) else { continue };
             if let Some(field) = table.fields.iter().find(|field| *field.name == *link.field) {
-                let parent = definition.schema.table(&link.parent);
+                let parent = schema.table(&link.parent);
                 let kind = parent.map_or(field.kind, |parent| parent.name_kind());
                 let field = IndexField { name: Arc::clone(&field.name), kind };
                 relations.add_index(&table.name, vec![field]);
             }
         }
-        match definition.validation {
+        match validation {
             Validation::Lenient => return relations,
             Validation::Strict => {}
         }
-        for table in &definition.schema.tables {
+        for table in &schema.tables {
             relations.add_unique(table);
         }
-        for table in &definition.schema.tables {
-            relations.add_links(&definition.schema, table);
+        for table in &schema.tables {
+            relations.add_links(schema, table);
         }
         relations
     }

@@ -68,10 +68,21 @@ fn render(status: &ClusterStatus) -> String {
             classes.collect::<Vec<_>>().join(", ")
         ));
     }
+    text.push_str(&catalogue(status));
     text.push_str(&format!("\n{}\n", nodes(status)));
     text.push_str(&format!("\n{}\n", partitions(status)));
     text.push_str(&format!("\n{}", branches(status)));
     text
+}
+
+/// How much of the catalogue's bounds is taken, a line for all kinds.
+fn catalogue(status: &ClusterStatus) -> String {
+    let kilobytes = |bytes: u64| bytes.div_ceil(1024);
+    let kinds = status.catalogue.iter().map(|of| {
+        format!("{} {} of {} KiB", of.kind, kilobytes(of.bytes), kilobytes(of.bytes_max))
+    });
+    let kinds: Vec<String> = kinds.collect();
+    if kinds.is_empty() { String::new() } else { format!("catalogue: {}\n", kinds.join(", ")) }
 }
 
 fn table(header: &[&str]) -> Table {
@@ -151,7 +162,7 @@ fn number(leader: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use actors::status::{BranchStatus, NodeStatus, ReplicaStatus};
+    use actors::status::{BranchStatus, CatalogueStatus, NodeStatus, ReplicaStatus};
 
     use super::*;
 
@@ -166,6 +177,11 @@ mod tests {
             warnings: vec!["no leader for 1 partition".into()],
             files: None,
             memory: None,
+            catalogue: vec![CatalogueStatus {
+                kind: "flags".into(),
+                bytes: 2048,
+                bytes_max: 16_777_216,
+            }],
             nodes: vec![NodeStatus {
                 id: 1,
                 name: "node-1".into(),

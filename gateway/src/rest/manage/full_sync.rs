@@ -1,14 +1,15 @@
 //! Full sync: flags that tell the clients of a branch to begin again from a snapshot. They stand in
 //! the catalogue, so that every node knows them and none is forgotten by a restart.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use actors::ChangeError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    BranchId, Catalogue, CatalogueChange, FullSyncFlag, ModuleId, Object, Validation, Value,
+    Answer, BranchId, BranchKey, Catalogue, CatalogueChange, FullSyncFlag, ModuleId, Object,
+    Offset, Read, ReadLevel, Value,
 };
 use serde::Serialize;
 
@@ -54,12 +55,12 @@ pub(super) async fn list(
     let write = move || {
         let module = module.as_deref();
         let flags = match &branch {
-            Some(branch) => catalogue.flags_of(branch, module).map(Flag::of).collect(),
+            Some(branch) => catalogue.flags_of(branch, module).map(|flag| Flag::of(flag)).collect(),
             None => {
-                let wanted = |flag: &&FullSyncFlag| {
+                let wanted = |flag: &&Arc<FullSyncFlag>| {
                     module.is_none_or(|module| flag.module == ALL || flag.module == module)
                 };
-                catalogue.full_sync.values().filter(wanted).map(Flag::of).collect()
+                catalogue.full_sync.values().filter(wanted).map(|flag| Flag::of(flag)).collect()
             }
         };
         let branch_id = branch.as_ref().map(BranchId::as_str);
@@ -104,8 +105,6 @@ pub(super) async fn clear(
 /// Whose flags, and who asks.
 struct FlagRequest {
     branch: BranchId,
-    /// How strictly its modules read.
-    validation: Validation,
     modules: Vec<String>,
     reason: Option<String>,
     requested_by: Option<String>,
@@ -131,7 +130,6 @@ impl FlagRequest {
         }
         Ok(Self {
             branch,
-            validation,
             modules,
             reason: words(body, params, "reason")?,
             requested_by: words(body, params, "requestedBy")?,
@@ -149,14 +147,15 @@ impl FlagRequest {
         let catalogue = app.node().catalogue();
         let is_known =
             |id: &str| ModuleId::parse(id).is_ok_and(|id| catalogue.module(&id).is_some());
-        let unknown = self.modules.iter().find(|id| *id != ALL && !is_known(id));
-        if let (Validation::Strict, Some(id)) = (self.validation, unknown) {
+        // Also of a lenient branch: every node keeps a flag for ever, and nobody would look at it.
+        if let Some(id) = self.modules.iter().find(|id| *id != ALL && !is_known(id)) {
             return Err(ApiError::new(
                 Problem::ModuleNotFound,
                 format!("there is no module {id:?}"),
             )
             .details([("moduleId", id.as_str().into())]));
         }
+        self.refuse_unused(app, store).await?;
         // All flags are one change of the catalogue: no client sees half of them.
         let flags = self.modules.iter().map(|module| FullSyncFlag {
             meta: meta.clone(),
@@ -166,6 +165,31 @@ impl FlagRequest {
         // Read back instead of answered from `flags`: under a repeated key those of the first
         // request stand.
         self.answer(&app.node().catalogue(), true)
+    }
+
+    /// A branch that no list names is flagged once it has been written to: any id would do, and
+    /// flags could be made without end.
+    async fn refuse_unused(&self, app: &App, store: &ScopedStore) -> Result<(), ApiError> {
+        let catalogue = app.node().catalogue();
+        if catalogue.branch(&self.branch).is_some() {
+            return Ok(());
+        }
+        let named = self.modules.iter().filter_map(|id| ModuleId::parse(id).ok());
+        let mut modules: BTreeSet<ModuleId> = named.collect();
+        if modules.is_empty() {
+            modules.extend(catalogue.modules_of(&self.branch));
+        }
+        for module in modules {
+            let key = BranchKey::new(self.branch.clone(), module);
+            let answer = store.read(key, Read::Head, ReadLevel::default()).await?;
+            // One that was never written to reads as its seed, before any event.
+            if matches!(answer, Answer::Head(head) if head.offset > Offset(0)) {
+                return Ok(());
+            }
+        }
+        let message = format!("nobody has written to branch {:?} yet", self.branch.as_str());
+        let refused = ApiError::new(Problem::BranchNotFound, message);
+        Err(refused.with("branchId", self.branch.as_str()))
     }
 
     async fn clear(
@@ -182,7 +206,7 @@ impl FlagRequest {
                 enabled: false,
                 updated_at: at,
                 cleared_by: self.requested_by.clone(),
-                ..flag.clone()
+                ..(**flag).clone()
             })
             .collect();
         if !cleared.is_empty() {
@@ -192,7 +216,10 @@ impl FlagRequest {
     }
 
     /// The flags asked for that there are.
-    fn flags<'a>(&'a self, catalogue: &'a Catalogue) -> impl Iterator<Item = &'a FullSyncFlag> {
+    fn flags<'a>(
+        &'a self,
+        catalogue: &'a Catalogue,
+    ) -> impl Iterator<Item = &'a Arc<FullSyncFlag>> {
         let flag =
             |module: &String| catalogue.full_sync.get(&(self.branch.clone(), module.clone()));
         self.modules.iter().filter_map(flag)
@@ -207,7 +234,7 @@ impl FlagRequest {
             flags: Vec<Flag<'a>>,
             enabled: bool,
         }
-        let flags = self.flags(catalogue).map(Flag::of).collect();
+        let flags = self.flags(catalogue).map(|flag| Flag::of(flag)).collect();
         json(StatusCode::OK, &Shape { branch_id: self.branch.as_str(), flags, enabled })
     }
 }
@@ -238,9 +265,5 @@ pub(super) async fn put(
     name: String,
     flags: Vec<FullSyncFlag>,
 ) -> Result<(), ApiError> {
-    store.administer(name, CatalogueChange::FullSync(flags)).await.map_err(|error| match error {
-        ChangeError::Refused(refused) => ApiError::new(Problem::CatalogueFull, refused.to_string()),
-        ChangeError::Undecided(_) => ApiError::new(Problem::OutcomeUnknown, error.to_string())
-            .details([("outcome", "unknown".into())]),
-    })
+    Ok(store.administer(name, CatalogueChange::FullSync(flags)).await?)
 }

@@ -68,13 +68,11 @@ impl Story {
             seeds: BTreeMap::new(),
         };
         let mut catalogue = Catalogue::default();
-        catalogue.modules = ["pos", "stock", "extra"].map(module).into();
+        catalogue.modules = ["pos", "stock", "extra"].map(module).into_iter().collect();
         catalogue.patterns =
             vec![model::BranchPattern { matches: "^lab:".into(), modules: Vec::new() }];
-        catalogue.branches = vec![
-            Arc::new(branch("dar", vec![id("pos"), id("stock")])),
-            Arc::new(branch("remal", vec![id("pos")])),
-        ];
+        catalogue.branches.put(Arc::new(branch("dar", vec![id("pos"), id("stock")])));
+        catalogue.branches.put(Arc::new(branch("remal", vec![id("pos")])));
         let (session, hello) = Session::new("s-1".into(), "ws-a".into(), dialect, class, AT);
         Self { session, catalogue, hello }
     }

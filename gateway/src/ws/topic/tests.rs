@@ -54,7 +54,8 @@ fn catalogue(branches: &[&str]) -> Catalogue {
         seeds: BTreeMap::new(),
     };
     let mut catalogue = Catalogue::default();
-    catalogue.modules = ["pos", "stock", "extra"].map(|name| Arc::new(module(name))).into();
+    catalogue.modules =
+        ["pos", "stock", "extra"].map(|name| Arc::new(module(name))).into_iter().collect();
     catalogue.branches = branches.iter().map(|name| Arc::new(config(name))).collect();
     catalogue.patterns = vec![BranchPattern { matches: "^lab".into(), modules: vec![id("pos")] }];
     catalogue

@@ -60,8 +60,7 @@ pub(super) fn flag(module: &str, enabled: bool) -> FullSyncFlag {
 impl Story {
     pub(super) fn flags(&mut self, flags: &[FullSyncFlag]) -> Vec<String> {
         for flag in flags {
-            let place = (flag.branch.clone(), flag.module.clone());
-            self.catalogue.full_sync.insert(place, flag.clone());
+            self.catalogue.full_sync.put(flag.clone());
         }
         self.catalogue_changes()
     }

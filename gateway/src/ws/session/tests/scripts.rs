@@ -141,8 +141,10 @@ impl Player {
             ["posted", "fails", why] => in_words(&self.story.session.on_posted(Err(error(why)))),
             ["module", id, "is", "strict"] => {
                 let modules = &mut self.story.catalogue.modules;
-                let module = modules.iter_mut().find(|module| module.id.as_str() == id).unwrap();
-                Arc::make_mut(module).validation = Validation::Strict;
+                let id = ModuleId::parse(id).unwrap();
+                let mut module = (**modules.get(&id).unwrap()).clone();
+                module.validation = Validation::Strict;
+                modules.put(Arc::new(module));
                 Vec::new()
             }
             ["flag", module, "on"] => self.story.flags(&[flag(module, true)]),

@@ -32,7 +32,7 @@ impl Story {
     /// Another branch of the list, with `pos` and `stock`.
     pub(super) fn add_branch(&mut self, name: &str) {
         let modules = ["pos", "stock"].map(|id| ModuleId::parse(id).unwrap()).into();
-        self.catalogue.branches.push(Arc::new(model::BranchConfig {
+        self.catalogue.branches.put(Arc::new(model::BranchConfig {
             id: BranchId::parse(name).unwrap(),
             label: name.into(),
             modules,

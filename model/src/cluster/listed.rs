@@ -1,0 +1,278 @@
+//! Listed: the collections the catalogue is made of. A copy costs nothing, a change O(log n), and
+//! each knows how many bytes it holds: every change of the catalogue is published as a copy, and
+//! every kind of what it holds is bounded in bytes.
+//!
+//! Promise: they are written as the plain lists and maps they stand for, so that bytes on disk say
+//! nothing of how they are held.
+
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use imbl::{OrdMap, Vector};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::codec;
+
+/// Something the catalogue lists under an id.
+pub trait Item: Serialize {
+    /// What it is found by.
+    type Id: Ord + Clone;
+
+    /// Its id.
+    fn id(&self) -> &Self::Id;
+
+    /// How many of its bytes, as they are encoded, are rows to begin with.
+    fn seed_bytes(&self) -> u64;
+}
+
+/// Items in the order they were added, each found by its id.
+#[derive(Debug, Clone)]
+pub struct Listed<T: Item> {
+    items: Vector<Arc<T>>,
+    places: OrdMap<T::Id, usize>,
+    bytes: u64,
+    seed_bytes: u64,
+}
+
+impl<T: Item> Default for Listed<T> {
+    fn default() -> Self {
+        Self { items: Vector::new(), places: OrdMap::new(), bytes: 0, seed_bytes: 0 }
+    }
+}
+
+impl<T: Item> Listed<T> {
+    /// The item of this id.
+    pub fn get(&self, id: &T::Id) -> Option<&Arc<T>> {
+        self.items.get(*self.places.get(id)?)
+    }
+
+    /// Replaces the item of the same id in its place, or adds it at the end.
+    pub fn put(&mut self, item: Arc<T>) {
+        let (bytes, seeds) = size(&*item);
+        self.bytes += bytes;
+        self.seed_bytes += seeds;
+        match self.places.get(item.id()).copied() {
+            Some(place) => {
+                let old = self.items.set(place, item);
+                let (bytes, seeds) = size(&*old);
+                self.bytes -= bytes;
+                self.seed_bytes -= seeds;
+            }
+            None => {
+                self.places.insert(item.id().clone(), self.items.len());
+                self.items.push_back(item);
+            }
+        }
+    }
+
+    /// All, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.items.iter()
+    }
+
+    /// The one added first.
+    pub fn first(&self) -> Option<&Arc<T>> {
+        self.items.front()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Keeps those for which this holds: for tests, whose catalogues are made by hand.
+    pub fn retain(&mut self, keeps: impl Fn(&Arc<T>) -> bool) {
+        *self = self.items.iter().filter(|item| keeps(item)).cloned().collect();
+    }
+
+    /// Their bytes, as they are encoded, without rows to begin with. O(1).
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The bytes of their rows to begin with, as they are encoded. O(1).
+    pub fn seed_bytes(&self) -> u64 {
+        self.seed_bytes
+    }
+}
+
+#[cfg(test)]
+impl<T: Item> Listed<T> {
+    /// How many of its entries are not shared with an earlier copy, places included.
+    pub(super) fn copied_from(&self, before: &Self) -> usize {
+        let places = |listed: &Self| -> std::collections::BTreeSet<usize> {
+            let items = listed.items.iter().map(|item| std::ptr::from_ref(item) as usize);
+            let ids = listed.places.keys().map(|id| std::ptr::from_ref(id) as usize);
+            items.chain(ids).collect()
+        };
+        places(self).difference(&places(before)).count()
+    }
+}
+
+/// The bytes of an item: without rows to begin with, and of these.
+fn size<T: Item>(item: &T) -> (u64, u64) {
+    let seeds = item.seed_bytes();
+    (codec::encoded_len(item).saturating_sub(seeds), seeds)
+}
+
+impl<T: Item + PartialEq> PartialEq for Listed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.items == other.items
+    }
+}
+
+impl<T: Item> FromIterator<Arc<T>> for Listed<T> {
+    fn from_iter<I: IntoIterator<Item = Arc<T>>>(items: I) -> Self {
+        let mut listed = Self::default();
+        items.into_iter().for_each(|item| listed.put(item));
+        listed
+    }
+}
+
+impl<T: Item> Serialize for Listed<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.items.iter())
+    }
+}
+
+impl<'de, T: Item + Deserialize<'de>> Deserialize<'de> for Listed<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Vec::<Arc<T>>::deserialize(from)?.into_iter().collect())
+    }
+}
+
+/// Values by their names, in the names' order.
+#[derive(Debug, Clone)]
+pub struct Named<K: Ord, V> {
+    entries: OrdMap<K, V>,
+    bytes: u64,
+    _value: PhantomData<V>,
+}
+
+impl<K: Ord, V> Default for Named<K, V> {
+    fn default() -> Self {
+        Self { entries: OrdMap::new(), bytes: 0, _value: PhantomData }
+    }
+}
+
+impl<K: Ord + Clone + Serialize, V: Clone + Serialize> Named<K, V> {
+    /// The value of this name.
+    pub fn get<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.get(name)
+    }
+
+    /// Whether there is a value of this name.
+    pub fn contains_key<Q: Ord + ?Sized>(&self, name: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.contains_key(name)
+    }
+
+    /// Puts a value under a name; the one it had, if it had one.
+    pub fn insert(&mut self, name: K, value: V) -> Option<V> {
+        let bytes = codec::encoded_len(&name) + codec::encoded_len(&value);
+        let old = self.remove(&name);
+        self.entries.insert(name, value);
+        self.bytes += bytes;
+        old
+    }
+
+    /// Takes a name and its value out.
+    pub fn remove(&mut self, name: &K) -> Option<V> {
+        let old = self.entries.remove(name)?;
+        self.bytes -= codec::encoded_len(name) + codec::encoded_len(&old);
+        Some(old)
+    }
+
+    /// Takes the first name and its value out.
+    pub fn pop_first(&mut self) -> Option<(K, V)> {
+        let name = self.entries.get_min()?.0.clone();
+        let value = self.remove(&name)?;
+        Some((name, value))
+    }
+
+    /// All, in the names' order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.entries.iter()
+    }
+
+    /// All from this name on, in the names' order.
+    pub fn iter_from<'a>(
+        &'a self,
+        first: &K,
+    ) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V> {
+        self.entries.range(first.clone()..)
+    }
+
+    /// The names, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.entries.keys()
+    }
+
+    /// The values, in the names' order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bytes of all names and values, as they are encoded. O(1).
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl<K: Ord, V: PartialEq> PartialEq for Named<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl<K, V> FromIterator<(K, V)> for Named<K, V>
+where
+    K: Ord + Clone + Serialize,
+    V: Clone + Serialize,
+{
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        let mut named = Self::default();
+        for (name, value) in entries {
+            named.insert(name, value);
+        }
+        named
+    }
+}
+
+impl<K: Ord + Serialize, V: Serialize> Serialize for Named<K, V> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.entries.iter())
+    }
+}
+
+impl<'de, K, V> Deserialize<'de> for Named<K, V>
+where
+    K: Ord + Clone + Serialize + Deserialize<'de>,
+    V: Clone + Serialize + Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let entries = std::collections::BTreeMap::<K, V>::deserialize(from)?;
+        Ok(entries.into_iter().collect())
+    }
+}
