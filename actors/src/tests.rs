@@ -469,7 +469,9 @@ async fn a_command_is_refused_until_its_level_is_agreed() {
     let leader = cluster.store(cluster.leader_of("dar"));
     let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
     let timeout = Duration::from_secs(10);
-    let proposed = leader.0.writes.submit_here(partition, command.clone(), timeout).await;
+    let by = crate::shares::Requester::default();
+    let submitted = leader.0.writes.submit_here(partition, by, command.clone(), timeout);
+    let proposed = submitted.await;
     assert!(matches!(proposed, Err(Refusal::Unavailable { .. })), "{proposed:?}");
     accept(&store, insert("dar", "n2", "x")).await;
 
