@@ -16,7 +16,7 @@ use model::NodeId;
 use raft::{GroupId, Groups, Priority, ReplicaGroup, UnfitReason};
 use tokio::time::Instant;
 
-use crate::handover::Handover;
+use crate::handover::{Candidates, Handover};
 use crate::memory::Memory;
 use crate::message::{PeerCast, PeerReply, PeerRequest, decode, encode};
 use crate::peers::Peers;
@@ -51,7 +51,7 @@ impl ConditionTask {
     async fn ask_peers(&self) {
         let liveness = &self.handover.liveness;
         loop {
-            join_all(liveness.linked().into_iter().map(|peer| self.ask(peer))).await;
+            self.ask_all().await;
             // Also where nothing is stamped, so that a wrong clock is known before it matters.
             self.handover.clock.now();
             self.look_at_memory();
@@ -68,6 +68,11 @@ impl ConditionTask {
             format!("its process holds more than the {limit} MiB it may (memory_max_mib)")
         });
         self.handover.fitness.set(UnfitReason::MemoryPressure, words);
+    }
+
+    async fn ask_all(&self) {
+        let linked = self.handover.liveness.linked();
+        join_all(linked.into_iter().map(|peer| self.ask(peer))).await;
     }
 
     async fn ask(&self, peer: NodeId) {
@@ -96,8 +101,10 @@ impl ConditionTask {
             // While it is fit nothing happens before something changes.
             let changed = async {
                 if reasons.changed().await.is_ok() {
-                    // Before any lead is handed over, so that none is given back.
+                    // Before any lead is handed over, so that none is given back, nor given to one
+                    // that has become unfit, too.
                     self.tell_peers();
+                    self.ask_all().await;
                 }
             };
             if is_fit {
@@ -127,7 +134,8 @@ impl ConditionTask {
 
     async fn hand_over_group_0(&self) {
         let status = self.group_0.status();
-        let fittest = self.handover.fittest(&status, false).filter(|_| status.is_leader);
+        let fittest =
+            self.handover.fittest(&status, Candidates::Confirmed).filter(|_| status.is_leader);
         let Some(to) = fittest else { return };
         match self.group_0.transfer_leader(to).await {
             Ok(()) => tracing::info!(replica = to.0, "asked another replica to lead group 0"),

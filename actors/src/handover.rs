@@ -7,13 +7,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::ReplicaId;
+use model::{NodeId, ReplicaId};
 use raft::{GroupStatus, NodeFitness, ProposeError, ReplicaGroup, UnfitReason};
 
 use crate::clock::ClusterClock;
 use crate::limits::{DISK_FULL_RETRY_AFTER, HANDOVER_WAIT};
 use crate::liveness::PeerLiveness;
 use crate::message::{NodeCondition, Refusal};
+
+/// Which other replicas are asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Candidates {
+    /// Those that have said that they are fit since this node became unfit. What makes one disk full
+    /// may have filled theirs, and a lead that is given to such a node is lost to all.
+    Confirmed,
+    /// Those that have said nothing else.
+    Believed,
+    /// Also those that are unfit, where there is no better.
+    Any,
+}
 
 /// What decides whether this node leads. Cheap to clone.
 #[derive(Clone)]
@@ -37,18 +49,27 @@ impl Handover {
     }
 
     /// The other replica that could lead best: a voter that is fit, and of these the one that lacks
-    /// least. With `accept_unfit` also one that is not, where there is no better.
-    pub(crate) fn fittest(&self, status: &GroupStatus, accept_unfit: bool) -> Option<ReplicaId> {
+    /// least.
+    pub(crate) fn fittest(&self, status: &GroupStatus, of: Candidates) -> Option<ReplicaId> {
         let others = status
             .members
             .iter()
             .filter(|(replica, (_, voter))| *voter && **replica != status.replica);
         let candidates = others.filter_map(|(replica, (node, _))| {
             let is_unfit = !self.liveness.may_lead(*node);
-            let accepted = !is_unfit || (accept_unfit && self.liveness.stays(*node));
+            let accepted = match of {
+                Candidates::Confirmed => !is_unfit && self.is_confirmed(*node),
+                Candidates::Believed => !is_unfit,
+                Candidates::Any => !is_unfit || self.liveness.stays(*node),
+            };
             accepted.then_some((is_unfit, *status.lag.get(replica)?, *replica))
         });
         candidates.min().map(|(_, _, replica)| replica)
+    }
+
+    /// Whether a peer has said what it is like since this node became unfit.
+    fn is_confirmed(&self, peer: NodeId) -> bool {
+        self.liveness.said_ago(peer).is_some_and(|ago| ago < self.fitness.unfit_for())
     }
 
     /// Refuses to propose what no majority could write: the entry would wait in the leader's log,
@@ -81,7 +102,8 @@ impl Handover {
         let ProposeError::DiskFull { reason } = error else { return Refusal::from(error) };
         let status = group.status();
         // No longer leading: the next attempt is told who does.
-        let is_handing_over = !status.is_leader || self.fittest(&status, false).is_some();
+        let is_handing_over =
+            !status.is_leader || self.fittest(&status, Candidates::Believed).is_some();
         if is_handing_over && self.fitness.unfit_for() < HANDOVER_WAIT {
             return Refusal::Unavailable { reason, retry_after: Duration::from_millis(100) };
         }

@@ -26,6 +26,8 @@ struct LinkStatus {
     is_full: bool,
     /// Since when it says that it may lead, or the link stands.
     fit_since: Instant,
+    /// When it said last what it is like.
+    said: Option<Instant>,
 }
 
 impl PeerLiveness {
@@ -42,6 +44,7 @@ impl PeerLiveness {
                 is_unfit: false,
                 is_full: false,
                 fit_since: now,
+                said: None,
             };
             links.entry(peer).or_insert(new).is_draining = false;
             self.1.notify_one();
@@ -65,8 +68,14 @@ impl PeerLiveness {
                 link.fit_since = Instant::now();
             }
             link.is_unfit = !is_fit;
+            link.said = Some(Instant::now());
             link.is_full = condition.has(UnfitReason::DiskFull);
         }
+    }
+
+    /// How long ago a peer said what it is like; none where it has not.
+    pub(crate) fn said_ago(&self, peer: NodeId) -> Option<Duration> {
+        self.0.lock().get(&peer)?.said.map(|said| said.elapsed())
     }
 
     /// The peers whose disks take no more of the log.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use model::{NodeId, ReplicaId};
-use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse};
+use openraft::{EntryPayload, Raft};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -135,8 +135,10 @@ impl RpcHandler {
         position: Option<PipelinePosition>,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<RpcResponse, RpcRejection> {
-        // Heartbeats pass, so that a full disk does not start elections.
-        if !request.entries.is_empty() {
+        // Heartbeats pass, so that a full disk does not start elections. So does the blank entry of
+        // a new leader, for which the log reserves space: where no majority has any, somebody still
+        // leads, serves reads, and says why nothing is written.
+        if request.entries.iter().any(|entry| !matches!(entry.payload, EntryPayload::Blank)) {
             self.writable()?;
         }
         let Some(position) = position else {

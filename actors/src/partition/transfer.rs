@@ -12,6 +12,7 @@ use model::ReplicaId;
 use tokio::time::Instant;
 
 use super::State;
+use crate::handover::Candidates;
 
 /// A preferred leader must have been reachable and fit this long before it is asked to lead.
 const PREFERRED_FIT_FOR: Duration = Duration::from_secs(10);
@@ -51,18 +52,18 @@ impl State {
     pub(super) fn transfer_where_due(&mut self) {
         if self.draining {
             // Also to one that is unfit: this one will not be there at all.
-            self.transfer_to_fittest(true);
+            self.transfer_to_fittest(Candidates::Any);
         } else if !self.arguments.handover.fitness.is_fit() {
-            self.transfer_to_fittest(false);
+            self.transfer_to_fittest(Candidates::Confirmed);
         } else {
             self.transfer_to_preferred();
         }
     }
 
     /// Asks the fittest other replica to lead, if this one does.
-    fn transfer_to_fittest(&mut self, accept_unfit: bool) {
+    fn transfer_to_fittest(&mut self, of: Candidates) {
         let status = self.arguments.group.status();
-        let fittest = self.arguments.handover.fittest(&status, accept_unfit);
+        let fittest = self.arguments.handover.fittest(&status, of);
         if let (true, Some(replica)) = (status.is_leader, fittest) {
             self.transfer(replica);
         }
