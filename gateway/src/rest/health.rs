@@ -61,6 +61,7 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
         modules: Option<usize>,
         #[serde(skip_serializing_if = "Option::is_none")]
         memory: Option<MemoryStatus>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         unfit: Option<BTreeMap<&'static str, String>>,
     }
     let missing = if app.draining.is_cancelled() {
