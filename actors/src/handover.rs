@@ -18,8 +18,8 @@ use crate::message::{NodeCondition, Refusal};
 /// Which other replicas are asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Candidates {
-    /// Those that have said that they are fit since this node became unfit. What makes one disk full
-    /// may have filled theirs, and a lead that is given to such a node is lost to all.
+    /// Those that have said that they are fit since this node became unfit. What fills one disk may
+    /// fill theirs, and a lead that is given to such a node is lost to all.
     Confirmed,
     /// Those that have said nothing else.
     Believed,
@@ -74,7 +74,7 @@ impl Handover {
 
     /// Refuses to propose what no majority could write: the entry would wait in the leader's log,
     /// and its caller for an outcome that nobody knows. `None`: there is room, as far as is known.
-    pub(crate) fn lack_of_room(&self, group: &ReplicaGroup) -> Option<Refusal> {
+    pub(crate) fn refusal_for_full_disks(&self, group: &ReplicaGroup) -> Option<Refusal> {
         let full = self.liveness.full_disks();
         // Nearly always: nothing more is looked at for each entry.
         if full.is_empty() {
@@ -82,17 +82,17 @@ impl Handover {
         }
         let status = group.status();
         let voters = status.members.iter().filter(|(_, (_, voter))| *voter);
-        let (mut all, mut with_room) = (0, 0);
+        let (mut all, mut with_space) = (0, 0);
         for (replica, (node, _)) in voters {
             let is_full = match *replica == status.replica {
                 true => self.fitness.has(UnfitReason::DiskFull),
                 false => full.contains(node),
             };
             all += 1;
-            with_room += u32::from(!is_full);
+            with_space += u32::from(!is_full);
         }
-        (with_room <= all / 2).then(|| Refusal::DiskFull {
-            reason: format!("of {all} replicas {} have a full disk: no majority", all - with_room),
+        (with_space <= all / 2).then(|| Refusal::DiskFull {
+            reason: format!("of {all} replicas {} have a full disk: no majority", all - with_space),
             retry_after: DISK_FULL_RETRY_AFTER,
         })
     }

@@ -84,7 +84,7 @@ pub const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
 pub const PUSHED_BYTES_MAX: usize = 1024 * 1024;
 /// Topics one node knows; beyond it the longest unused are forgotten.
 pub const TOPICS_MAX: usize = 10_000;
-/// Topics that clients of one node may be subscribed to, of these: some are left for what is posted.
+/// Topics that clients of one node may be subscribed to, of these: some are left for posts.
 pub const TOPICS_SUBSCRIBED_MAX: u64 = 7_500;
 /// Bytes of the last posts of all topics of a node.
 pub const TOPICS_BYTES_MAX: usize = 64 * 1024 * 1024;

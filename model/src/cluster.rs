@@ -27,20 +27,20 @@ mod applied;
 mod bounds;
 mod flags;
 mod level;
-mod listed;
 mod placement;
 pub mod plan;
 mod recent;
+mod shared_collections;
 mod writes;
 
 use applied::{AppliedFromFiles, AppliedIds};
 pub use bounds::{CatalogueKind, CatalogueUse};
 pub use flags::{ALL_MODULES, FlagPlace, FullSyncFlags};
-use listed::Item;
-pub use listed::{Listed, Named};
 pub use placement::{partition_of, partition_of_topic, place, replicas_for};
-pub use recent::Difference;
+pub use recent::CatalogueDiff;
 use recent::RecentChanges;
+use shared_collections::Item;
+pub use shared_collections::{SharedList, SharedMap};
 
 /// What group 0 replicates. A copy costs little and a change O(log n), whatever it holds: a copy is
 /// published to every reader of a node after each change.
@@ -64,9 +64,9 @@ pub struct Catalogue {
     /// Who holds what.
     pub placements: Arc<BTreeMap<PartitionId, Placement>>,
     /// The modules, in the order they were added.
-    pub modules: Listed<ModuleConfig>,
+    pub modules: SharedList<ModuleConfig>,
     /// The configured branches, in the order they were added.
-    pub branches: Listed<BranchConfig>,
+    pub branches: SharedList<BranchConfig>,
     /// Which modules a branch without an entry has: first pattern that matches its id.
     pub patterns: Vec<BranchPattern>,
     /// Which modules a branch has that no pattern matches.
@@ -75,9 +75,9 @@ pub struct Catalogue {
     pub sequences: Arc<SequenceRules>,
     /// Definitions stored by name (docs/original/rest.md#configuration): `global/<name>` or
     /// `branch/<branch>/<module>`.
-    pub schemas: Named<String, Arc<Value>>,
+    pub schemas: SharedMap<String, Arc<Value>>,
     /// Seed files stored by name, the newest twenty; nothing loads them by itself.
-    pub seed_files: Named<String, Arc<Value>>,
+    pub seed_files: SharedMap<String, Arc<Value>>,
     /// Which clients are asked to begin again from a snapshot (docs/original/rest.md#management),
     /// by branch and module, `*` for all modules.
     pub full_sync: FullSyncFlags,
@@ -559,14 +559,14 @@ impl Catalogue {
 
     /// What definitions and seeds of branches may be others than at an earlier revision; `None`
     /// where that is not known any more, and all of them may be.
-    pub fn changed_since(&self, revision: u64) -> Option<Difference> {
+    pub fn changed_since(&self, revision: u64) -> Option<CatalogueDiff> {
         self.recent.last(self.revision.checked_sub(revision)?)
     }
 
     /// Whether the definition and the seed of a branch:module are those of an earlier revision, as
     /// far as that is known.
     pub fn is_unchanged_since(&self, revision: u64, key: &BranchKey) -> bool {
-        let is_other = |difference: Difference| {
+        let is_other = |difference: CatalogueDiff| {
             difference.modules.contains(&key.module) || difference.branches.contains(&key.branch)
         };
         self.changed_since(revision).is_some_and(|difference| !is_other(difference))

@@ -67,8 +67,8 @@ impl SharedLog {
     /// Waits until `bytes` more fit into the log's queue, so that `Wal::submit` never blocks a
     /// thread of the runtime.
     async fn queue_permits(&self, bytes: usize) -> OwnedSemaphorePermit {
-        // Two queues: openraft's task of a group handles no heartbeat while it waits here, so a vote
-        // or a small entry must not wait behind the megabytes of another group.
+        // Two queues: openraft's task of a group handles no heartbeat while it waits here, so a
+        // vote or a small entry must not wait behind the megabytes of another group.
         let (permits, most) = if bytes <= limits::LOG_SMALL_BYTES {
             (&self.small_permits, limits::LOG_IN_FLIGHT_BYTES)
         } else {

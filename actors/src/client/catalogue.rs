@@ -193,7 +193,7 @@ impl CatalogueClient {
         let catalogue = Arc::clone(&self.catalogue.borrow());
         catalogue.check_level(entry.change.level())?;
         // Also refused where it is applied; here it does not go through every node's log before.
-        if let Some(refused) = catalogue.has_no_room_for(entry) {
+        if let Some(refused) = catalogue.exceeded_bound(entry) {
             return Ok(Err(refused));
         }
         let level = catalogue.writing_level();

@@ -240,7 +240,8 @@ fn next_replica(
 /// attempt is given how long it may take.
 ///
 /// # Errors
-/// The last refusal; `Busy` and `DiskFull` at once; `Indeterminate` if any attempt may have been carried out.
+/// The last refusal; `Busy` and `DiskFull` at once; `Indeterminate` if any attempt may have been
+/// carried out.
 pub(crate) async fn retry<T, F>(
     deadline: Instant,
     mut attempt: impl FnMut(Duration) -> F,

@@ -262,7 +262,7 @@ impl ProposerTask {
 
     async fn propose(&mut self, builder: BatchBuilder) {
         let BatchBuilder { commands, mut replies, bytes, .. } = builder;
-        if let Some(refusal) = self.handover.lack_of_room(&self.group) {
+        if let Some(refusal) = self.handover.refusal_for_full_disks(&self.group) {
             return refuse(replies, &refusal);
         }
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);

@@ -48,7 +48,8 @@ impl State {
         }
     }
 
-    /// A node that goes away or is unfit gives its leaderships up; any other one to whom they belong.
+    /// A node that goes away or is unfit gives its leaderships up; any other one to whom they
+    /// belong.
     pub(super) fn transfer_where_due(&mut self) {
         if self.draining {
             // Also to one that is unfit: this one will not be there at all.

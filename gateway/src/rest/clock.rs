@@ -71,13 +71,13 @@ async fn mend(
         EventChange::Module(change) => Some(&change.details),
         EventChange::Record(_) => None,
     });
-    let told = |name: &str| details?.get(name).and_then(Value::as_str);
+    let member = |name: &str| details?.get(name).and_then(Value::as_str);
     let shape = Shape {
         branch_id: scope.key.branch.as_str(),
         module_id: scope.key.module.as_str(),
         mended: details.is_some(),
-        before: told("before"),
-        now: told("now"),
+        before: member("before"),
+        now: member("now"),
     };
     let response = json(StatusCode::OK, &shape)?;
     Ok(match accepted.delta.last() {

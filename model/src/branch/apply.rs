@@ -601,9 +601,9 @@ mod tests {
         assert!(mended.at > right && mended.at < poisoned);
         let EventChange::Module(change) = &mended.change else { panic!("{mended:?}") };
         assert_eq!(change.operation, BulkOperation::Clock);
-        let told = |name| change.details.get(name).and_then(Value::as_str).unwrap().to_owned();
-        assert_eq!([told("reason"), told("requestedBy")], ["the clock", "ada"]);
-        assert_eq!(told("before"), poisoned.to_iso());
+        let text = |name| change.details.get(name).and_then(Value::as_str).unwrap().to_owned();
+        assert_eq!([text("reason"), text("requestedBy")], ["the clock", "ada"]);
+        assert_eq!(text("before"), poisoned.to_iso());
         assert_eq!(shop.branch().head().last_updated_at, mended.at);
         let after = shop.insert("tickets", "{}").unwrap();
         assert!(after.at >= mended.at && after.at < poisoned);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::listed::Named;
+use super::shared_collections::SharedMap;
 use crate::limits::{
     CATALOGUE_CHANGES_REMEMBERED, CATALOGUE_NAMES_BYTES_MAX, CATALOGUE_VERSIONS_REMEMBERED,
 };
@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for AppliedIds {
 /// The last changes of each definition that nodes read from files, by its name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct AppliedFromFiles(Named<String, Arc<VecDeque<String>>>);
+pub(super) struct AppliedFromFiles(SharedMap<String, Arc<VecDeque<String>>>);
 
 impl AppliedFromFiles {
     pub(super) fn contains(&self, name: &str, id: &str) -> bool {

@@ -171,8 +171,8 @@ impl Catalogue {
         }
     }
 
-    /// Why there is no room for a change, if there is none.
-    pub fn has_no_room_for(&self, entry: &CatalogueEntry) -> Option<CatalogueError> {
+    /// The bound that a change would lead past, if it would.
+    pub fn exceeded_bound(&self, entry: &CatalogueEntry) -> Option<CatalogueError> {
         // A copy costs nothing, so it is simply tried.
         match self.clone().apply(entry) {
             Err(full @ (CatalogueError::Full { .. } | CatalogueError::TooManyBytes { .. })) => {
@@ -215,7 +215,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cluster::{BranchConfig, CatalogueChange, Difference, FullSyncFlag};
+    use crate::cluster::{BranchConfig, CatalogueChange, CatalogueDiff, FullSyncFlag};
     use crate::codec;
     use crate::ids::{BranchId, BranchKey, ModuleId, Timestamp};
     use crate::limits::CATALOGUE_RECENT_CHANGES;
@@ -273,9 +273,9 @@ mod tests {
             let change = stored("b", 40 << 20);
             CatalogueEntry { id: id.to_owned(), at: Timestamp(0), change }
         };
-        assert!(catalogue.has_no_room_for(&entry("new")).is_some());
+        assert!(catalogue.exceeded_bound(&entry("new")).is_some());
         let repeated = "rest:0";
-        assert!(catalogue.has_no_room_for(&entry(repeated)).is_none(), "it was taken before");
+        assert!(catalogue.exceeded_bound(&entry(repeated)).is_none(), "it was taken before");
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
         let mut catalogue = Catalogue::default();
         take(&mut catalogue, branch("dar")).unwrap();
         let known = catalogue.revision;
-        assert_eq!(catalogue.changed_since(known), Some(Difference::default()));
+        assert_eq!(catalogue.changed_since(known), Some(CatalogueDiff::default()));
         take(&mut catalogue, branch("remal")).unwrap();
         take(&mut catalogue, flag("dar", true, 1, 10)).unwrap();
         let changed = catalogue.changed_since(known).unwrap();

@@ -7,7 +7,7 @@ use imbl::OrdSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::FullSyncFlag;
-use super::listed::Named;
+use super::shared_collections::SharedMap;
 use crate::ids::{BranchId, Timestamp};
 use crate::limits::{CATALOGUE_FLAG_BYTES_MAX, CATALOGUE_FLAGS_MAX};
 
@@ -20,7 +20,7 @@ pub type FlagPlace = (BranchId, String);
 /// The full-sync flags there are, set or cleared.
 #[derive(Debug, Clone, Default)]
 pub struct FullSyncFlags {
-    flags: Named<FlagPlace, Arc<FullSyncFlag>>,
+    flags: SharedMap<FlagPlace, Arc<FullSyncFlag>>,
     /// Those that were cleared, the longest cleared first.
     cleared: OrdSet<(Timestamp, FlagPlace)>,
 }
@@ -97,7 +97,7 @@ impl Serialize for FullSyncFlags {
 
 impl<'de> Deserialize<'de> for FullSyncFlags {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let flags = Named::<FlagPlace, Arc<FullSyncFlag>>::deserialize(from)?;
+        let flags = SharedMap::<FlagPlace, Arc<FullSyncFlag>>::deserialize(from)?;
         let cleared = flags.iter().filter(|(_, flag)| !flag.enabled);
         let cleared = cleared.map(|(place, flag)| (flag.updated_at, place.clone())).collect();
         Ok(Self { flags, cleared })

@@ -62,10 +62,10 @@ impl RecentChanges {
 
     /// What the last changes were about, so many of them; `None` where that many are not known, or
     /// one was about everything.
-    pub(super) fn last(&self, changes: u64) -> Option<Difference> {
+    pub(super) fn last(&self, changes: u64) -> Option<CatalogueDiff> {
         let changes = usize::try_from(changes).ok()?;
         let skipped = self.subjects.len().checked_sub(changes)?;
-        let mut difference = Difference::default();
+        let mut difference = CatalogueDiff::default();
         for subject in self.subjects.iter().skip(skipped) {
             match subject {
                 Subject::Module(module) => _ = difference.modules.insert(module.clone()),
@@ -88,7 +88,7 @@ impl PartialEq for RecentChanges {
 /// What is another in one catalogue than in an earlier one, as far as definitions and seeds of
 /// branches go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Difference {
+pub struct CatalogueDiff {
     /// Modules whose definition or settings may be others.
     pub modules: BTreeSet<ModuleId>,
     /// Branches whose modules or seeds may be others.

@@ -16,9 +16,9 @@ pub(super) async fn run(args: &MendClockArgs) -> Result<ExitCode, CliError> {
     let path = format!("/api/branches/{branch}/modules/{module}/clock");
     let body = json!({ "reason": reason, "requestedBy": requested_by });
     let answer = NodeClient::new(&node.url).post(&path, &body).await?;
-    let told = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+    let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     out::line(if answer["mended"].as_bool() == Some(true) {
-        format!("{branch}/{module} was at {} and is at {} again", told("before"), told("now"))
+        format!("{branch}/{module} was at {} and is at {} again", text("before"), text("now"))
     } else {
         format!("{branch}/{module} is not ahead: nothing was done")
     });

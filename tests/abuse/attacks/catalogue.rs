@@ -84,8 +84,8 @@ fn named(n: usize, long: &str) -> Request {
         7 => ("/api/modules".to_owned(), json!({ "id": long, "tables": ["t"] })),
         8 => ("/api/manage/full-sync".to_owned(), json!({ "branchId": long })),
         _ => {
-            let verb = json!({ "table": "dining_tables", "record": record, "meta": long });
-            (format!("{module}/batch"), json!({ "verbs": [verb] }))
+            let change = json!({ "table": "dining_tables", "record": record, "meta": long });
+            (format!("{module}/batch"), json!({ "verbs": [change] }))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Listed: the collections the catalogue is made of. A copy costs nothing, a change O(log n), and
+//! Shared collections: what the catalogue is made of. A copy costs nothing, a change O(log n), and
 //! each knows how many bytes it holds: every change of the catalogue is published as a copy, and
 //! every kind of what it holds is bounded in bytes.
 //!
@@ -28,20 +28,20 @@ pub trait Item: Serialize {
 
 /// Items in the order they were added, each found by its id.
 #[derive(Debug, Clone)]
-pub struct Listed<T: Item> {
+pub struct SharedList<T: Item> {
     items: Vector<Arc<T>>,
     places: OrdMap<T::Id, usize>,
     bytes: u64,
     seed_bytes: u64,
 }
 
-impl<T: Item> Default for Listed<T> {
+impl<T: Item> Default for SharedList<T> {
     fn default() -> Self {
         Self { items: Vector::new(), places: OrdMap::new(), bytes: 0, seed_bytes: 0 }
     }
 }
 
-impl<T: Item> Listed<T> {
+impl<T: Item> SharedList<T> {
     /// The item of this id.
     pub fn get(&self, id: &T::Id) -> Option<&Arc<T>> {
         self.items.get(*self.places.get(id)?)
@@ -103,7 +103,7 @@ impl<T: Item> Listed<T> {
 }
 
 #[cfg(test)]
-impl<T: Item> Listed<T> {
+impl<T: Item> SharedList<T> {
     /// How many of its entries are not shared with an earlier copy, places included.
     pub(super) fn copied_from(&self, before: &Self) -> usize {
         let places = |listed: &Self| -> std::collections::BTreeSet<usize> {
@@ -121,13 +121,13 @@ fn size<T: Item>(item: &T) -> (u64, u64) {
     (codec::encoded_len(item).saturating_sub(seeds), seeds)
 }
 
-impl<T: Item + PartialEq> PartialEq for Listed<T> {
+impl<T: Item + PartialEq> PartialEq for SharedList<T> {
     fn eq(&self, other: &Self) -> bool {
         self.items == other.items
     }
 }
 
-impl<T: Item> FromIterator<Arc<T>> for Listed<T> {
+impl<T: Item> FromIterator<Arc<T>> for SharedList<T> {
     fn from_iter<I: IntoIterator<Item = Arc<T>>>(items: I) -> Self {
         let mut listed = Self::default();
         items.into_iter().for_each(|item| listed.put(item));
@@ -135,13 +135,13 @@ impl<T: Item> FromIterator<Arc<T>> for Listed<T> {
     }
 }
 
-impl<T: Item> Serialize for Listed<T> {
+impl<T: Item> Serialize for SharedList<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.items.iter())
     }
 }
 
-impl<'de, T: Item + Deserialize<'de>> Deserialize<'de> for Listed<T> {
+impl<'de, T: Item + Deserialize<'de>> Deserialize<'de> for SharedList<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Ok(Vec::<Arc<T>>::deserialize(from)?.into_iter().collect())
     }
@@ -149,19 +149,19 @@ impl<'de, T: Item + Deserialize<'de>> Deserialize<'de> for Listed<T> {
 
 /// Values by their names, in the names' order.
 #[derive(Debug, Clone)]
-pub struct Named<K: Ord, V> {
+pub struct SharedMap<K: Ord, V> {
     entries: OrdMap<K, V>,
     bytes: u64,
     _value: PhantomData<V>,
 }
 
-impl<K: Ord, V> Default for Named<K, V> {
+impl<K: Ord, V> Default for SharedMap<K, V> {
     fn default() -> Self {
         Self { entries: OrdMap::new(), bytes: 0, _value: PhantomData }
     }
 }
 
-impl<K: Ord + Clone + Serialize, V: Clone + Serialize> Named<K, V> {
+impl<K: Ord + Clone + Serialize, V: Clone + Serialize> SharedMap<K, V> {
     /// The value of this name.
     pub fn get<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&V>
     where
@@ -240,13 +240,13 @@ impl<K: Ord + Clone + Serialize, V: Clone + Serialize> Named<K, V> {
     }
 }
 
-impl<K: Ord, V: PartialEq> PartialEq for Named<K, V> {
+impl<K: Ord, V: PartialEq> PartialEq for SharedMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
     }
 }
 
-impl<K, V> FromIterator<(K, V)> for Named<K, V>
+impl<K, V> FromIterator<(K, V)> for SharedMap<K, V>
 where
     K: Ord + Clone + Serialize,
     V: Clone + Serialize,
@@ -260,13 +260,13 @@ where
     }
 }
 
-impl<K: Ord + Serialize, V: Serialize> Serialize for Named<K, V> {
+impl<K: Ord + Serialize, V: Serialize> Serialize for SharedMap<K, V> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_map(self.entries.iter())
     }
 }
 
-impl<'de, K, V> Deserialize<'de> for Named<K, V>
+impl<'de, K, V> Deserialize<'de> for SharedMap<K, V>
 where
     K: Ord + Clone + Serialize + Deserialize<'de>,
     V: Clone + Serialize + Deserialize<'de>,
