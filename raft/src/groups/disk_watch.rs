@@ -1,7 +1,8 @@
 //! Disk watch: says in the node's fitness what the disk of the log is like.
 //!
 //! Promise: a disk that is full or slow is known within [`limits::DISK_CHECK_INTERVAL`] of the
-//! bound it passed. One that is full for the next segment is known at once, by the segment allocator.
+//! bound it passed. One that is full for the next segment is known at once, by the segment
+//! allocator.
 
 use std::sync::Weak;
 use std::time::Duration;
