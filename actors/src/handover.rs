@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{NodeId, ReplicaId};
-use raft::{GroupStatus, NodeFitness, ProposeError, ReplicaGroup, UnfitReason};
+use raft::{GroupStatus, Groups, NodeFitness, ProposeError, ReplicaGroup, UnfitReason};
 
 use crate::clock::ClusterClock;
 use crate::limits::{DISK_FULL_RETRY_AFTER, HANDOVER_WAIT};
@@ -30,6 +30,8 @@ pub(crate) enum Candidates {
 /// What decides whether this node leads. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handover {
+    /// The replicas here, and their disk.
+    pub(crate) groups: Groups,
     /// Whether this node should lead.
     pub(crate) fitness: NodeFitness,
     /// What time it is: a leader stamps it.
@@ -39,6 +41,12 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
+    /// The same as it is at this moment: a lead may come here next.
+    pub(crate) async fn condition_now(&self) -> NodeCondition {
+        self.groups.look_at_disk().await;
+        self.condition()
+    }
+
     /// What this node says of itself to others.
     pub(crate) fn condition(&self) -> NodeCondition {
         let reasons = self.fitness.reasons();

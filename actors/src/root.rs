@@ -96,7 +96,8 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     );
     let fitness = config.groups.fitness().clone();
     let clock = ClusterClock::new(config.clock, fitness.clone());
-    let handover = Handover { fitness, clock, liveness: Arc::clone(&liveness) };
+    let groups = config.groups.clone();
+    let handover = Handover { groups, fitness, clock, liveness: Arc::clone(&liveness) };
     let catalogue_client = CatalogueClient::new(
         leaders.clone(),
         group_0.clone(),

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use self::config::{DiskLatency, GroupsConfig, OpenError};
-use self::disk_watch::watch_disk;
+use self::disk_watch::{look_once, watch_disk};
 use self::starting_replicas::{StartingGuard, StartingReplicas};
 use crate::blocking::blocking;
 use crate::checkpoint_task::CheckpointTask;
@@ -258,6 +258,13 @@ impl Groups {
             log_disk_reads: value(&wal.disk_reads),
             store_bytes: disk.store.size_on_disk(),
         }
+    }
+
+    /// Looks at the disk now: until the next change [`Groups::fitness`] says what it is like.
+    pub async fn look_at_disk(&self) {
+        let disk = self.0.disk.lock().clone();
+        let Some(wal) = disk.map(|disk| Arc::downgrade(&disk.log.wal)) else { return };
+        look_once(wal, &self.0.config).await;
     }
 
     /// Whether this node may lead, and why not.

@@ -93,7 +93,9 @@ impl ClusterStore {
             PeerRequest::Post(post) => {
                 reply(self.0.topics.publish_as_owner(post), |()| PeerReply::Posted)
             }
-            PeerRequest::Condition => PeerReply::Condition(self.0.reporter.handover.condition()),
+            PeerRequest::Condition => {
+                PeerReply::Condition(self.0.reporter.handover.condition_now().await)
+            }
             PeerRequest::LastPost(topic) => PeerReply::LastPost(self.0.topics.last_post(&topic)),
         }
     }

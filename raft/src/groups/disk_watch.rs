@@ -17,23 +17,28 @@ use crate::limits;
 pub(super) async fn watch_disk(wal: Weak<Wal>, config: GroupsConfig) {
     loop {
         tokio::time::sleep(limits::DISK_CHECK_INTERVAL).await;
-        let (wal, fitness, slow_after) =
-            (wal.clone(), config.fitness.clone(), config.sync_slow_after);
-        // On a thread that may block: a disk that hangs may not even say how much is free. Held
-        // only for the look, so that the log can close.
-        let looked = blocking(move || match wal.upgrade() {
-            Some(wal) => {
-                look(&wal, &fitness, slow_after);
-                true
-            }
-            None => false,
-        });
-        match looked.await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => tracing::error!(%error, "a look at the disk failed"),
+        if !look_once(wal.clone(), &config).await {
+            return;
         }
     }
+}
+
+/// Looks at the disk once. `false`: the log is closed.
+pub(super) async fn look_once(wal: Weak<Wal>, config: &GroupsConfig) -> bool {
+    let (fitness, slow_after) = (config.fitness.clone(), config.sync_slow_after);
+    // On a thread that may block: a disk that hangs may not even say how much is free. Held only
+    // for the look, so that the log can close.
+    let looked = blocking(move || match wal.upgrade() {
+        Some(wal) => {
+            look(&wal, &fitness, slow_after);
+            true
+        }
+        None => false,
+    });
+    looked.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a look at the disk failed");
+        true
+    })
 }
 
 fn look(wal: &Wal, fitness: &NodeFitness, slow_after: Duration) {
