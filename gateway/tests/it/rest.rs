@@ -23,7 +23,7 @@ async fn ready_is_no_while_a_leader_is_missing_or_the_node_drains() {
     let rest = Rest::new();
     assert_eq!(rest.get("/readyz").await.body.to_json(), r#"{"status":"ready"}"#);
     let verbose = rest.get("/readyz?verbose").await;
-    assert_eq!(members(&verbose.body), "status serverId sockets modules");
+    assert_eq!(members(&verbose.body), "status serverId sockets modules memory unfit");
     let missing = actors::NotReady {
         reason: "no-majority",
         message: "3 partitions have no majority at work".to_owned(),
