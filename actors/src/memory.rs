@@ -2,7 +2,8 @@
 //!
 //! Promise: what is held through a guard is counted until the guard is dropped, whatever becomes
 //! of its owner: an answer, a cancelled request, a panic. A class over its share refuses work that
-//! would add to it, and says so in status, metrics and warnings; it recovers by itself.
+//! would add to it, and says so in status, metrics and warnings; topics and the catalogue, which
+//! have bounds of their own, only say so.
 //! Refused: exact figures. What is counted is what clients can make grow; the rest of the process
 //! shows as the difference to what the system says it holds.
 

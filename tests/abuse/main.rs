@@ -12,7 +12,7 @@
 //! `--list` names the attacks; `--smoke` makes them short; `--json` prints a line of JSON for each.
 //!
 //! `--ci` is for machines that are shared and slow: the attacks of [`CI`] where none is named,
-//! short, judged by what can be counted. Nothing may fail or be lost, nobody may be elected, no
+//! short, judged by what can be counted. Nothing may fail, nobody may be elected, no
 //! answer may be a defect, and memory must stay within its bound and come back. Times are printed
 //! and not judged, and leaders may be heard as late as such a machine makes them.
 #![allow(clippy::print_stdout, reason = "a drill prints what it measured")]
@@ -37,7 +37,7 @@ const PHASE: Duration = Duration::from_secs(20);
 const SMOKE_PHASE: Duration = Duration::from_secs(5);
 /// The same with `--ci`.
 const CI_PHASE: Duration = Duration::from_secs(3);
-/// The attacks of `--ci`: those that need no data brought in first.
+/// The attacks of `--ci`: those that are over soon.
 const CI: [&str; 5] = ["query-values", "long-keys", "half-bodies", "half-heads", "silent"];
 /// How soon a silent leader is replaced with `--ci`, in milliseconds: heartbeats, and the shortest
 /// and the longest wait.

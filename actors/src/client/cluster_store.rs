@@ -146,6 +146,8 @@ impl ClusterStore {
         let partitions = self.0.partitions.all().into_iter();
         let branches = partitions.map(|(_, local)| local.applied.view().memory_bytes()).sum();
         memory.state(MemoryClass::Branches, branches);
+        let catalogue = self.0.reporter.catalogue.borrow().memory_estimate();
+        memory.state(MemoryClass::Catalogue, catalogue);
     }
 
     /// Puts the parts together.

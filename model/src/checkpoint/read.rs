@@ -62,6 +62,7 @@ impl Partition {
             partition.memory_bytes += branch.memory_bytes();
             partition.branches.insert(key, Arc::new(branch));
         }
+        partition.tables.forget_alone();
         Ok(partition)
     }
 }

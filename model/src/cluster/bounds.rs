@@ -129,8 +129,7 @@ pub struct CatalogueUse {
     pub bytes_max: u64,
 }
 
-/// Bytes of memory for each encoded byte, about: values are trees of small allocations. Measured
-/// with definitions of 46 tables.
+/// Bytes of memory for each encoded byte, by estimate: values are trees of small allocations.
 const MEMORY_FACTOR: u64 = 4;
 
 impl Catalogue {

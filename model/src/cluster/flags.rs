@@ -53,13 +53,14 @@ impl FullSyncFlags {
         if let Some(old) = self.flags.insert(place.clone(), Arc::new(flag)) {
             self.cleared.remove(&(old.updated_at, place.clone()));
         }
+        // First, because it may be the only one that can give way.
+        if !is_set {
+            self.cleared.insert((at, place));
+        }
         while self.is_over() {
             let Some((at, oldest)) = self.cleared.get_min().cloned() else { break };
             self.flags.remove(&oldest);
             self.cleared.remove(&(at, oldest));
-        }
-        if !is_set {
-            self.cleared.insert((at, place));
         }
     }
 

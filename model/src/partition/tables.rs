@@ -47,16 +47,21 @@ impl SharedTables {
         }
     }
 
+    /// Lets go of tables that no two branches hold: nothing is shared of them, and they would stay
+    /// in memory when their branch has others.
+    pub(crate) fn forget_alone(&mut self) {
+        let alone: Vec<Hash> = self
+            .0
+            .iter()
+            .filter(|(_, held)| Arc::strong_count(&held.rows) <= 2)
+            .map(|(hash, _)| *hash)
+            .collect();
+        alone.iter().for_each(|hash| _ = self.0.remove(hash));
+    }
+
     fn hold(&mut self, hash: Hash, table: SharedTable) {
         if self.0.len() >= SHARED_TABLES_MAX {
-            // Held here and by one branch at most: nothing is shared yet.
-            let alone: Vec<Hash> = self
-                .0
-                .iter()
-                .filter(|(_, held)| Arc::strong_count(&held.rows) <= 2)
-                .map(|(hash, _)| *hash)
-                .collect();
-            alone.iter().for_each(|hash| _ = self.0.remove(hash));
+            self.forget_alone();
         }
         if self.0.len() < SHARED_TABLES_MAX {
             self.0.insert(hash, table);

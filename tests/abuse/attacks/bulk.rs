@@ -41,7 +41,7 @@ pub(crate) const SAME_PARTITION: Attack = Attack {
     name: "bulk-neighbour",
     about: "4 clients replace 100,000 rows of a branch of the polite client's own partition",
     memory_max_mib: 1536,
-    prepare: |_| async { Ok(()) }.boxed(),
+    prepare: |target| async move { make(&target, &neighbour()?).await }.boxed(),
     run: |target, phase| async move { replace(&target, &neighbour()?, phase).await }.boxed(),
 };
 
@@ -65,6 +65,13 @@ fn neighbour() -> Result<String> {
         .map(|n| format!("neighbour-{n}"))
         .find(|name| place(name).is_ok_and(|its| its == own))
         .context("one of a thousand branches is in any of 16 partitions")
+}
+
+async fn make(target: &Target, branch: &str) -> Result<()> {
+    let body = json!({ "id": branch, "modules": ["pos"] }).to_string();
+    let (status, answer) = post(target, "/api/branches", body).await;
+    anyhow::ensure!(status == "201", "{branch} is not made: {status} {answer}");
+    Ok(())
 }
 
 fn snapshot(table: &str, rows: usize, word: &str) -> Value {

@@ -6,7 +6,6 @@ use anyhow::Result;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
-use tests::client::TablePath;
 use tokio::time::Instant;
 
 use super::{Answers, Attack, BRANCH, Target};
@@ -42,8 +41,8 @@ pub(crate) const BRANCHES: Attack = Attack {
     prepare: nothing,
     run: |target, phase| {
         each(target, phase, 5_000, |n| {
-            let path = TablePath::pos(&format!("lab:made-{n}"), "dining_tables").path();
-            (path, json!({ "id": "t-1", "name": "window" }))
+            let module = format!("/api/branches/lab:made-{n}/modules/scratchpad");
+            (format!("{module}/tables/scratchpad_entry"), json!({ "id": "e-1" }))
         })
     },
 };
