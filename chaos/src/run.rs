@@ -93,7 +93,8 @@ pub struct Figures {
     pub seconds: u64,
     /// Processor time of all nodes, in milliseconds.
     pub cpu_ms: u64,
-    /// How often a hostile client was the only fault, and elections meanwhile: it should cause none.
+    /// How often a hostile client was the only fault, and elections meanwhile: it should cause
+    /// none.
     pub hostile: HostileFigures,
     /// Disk space of all nodes at the end, in MiB, by subdirectory.
     pub disk_mib: BTreeMap<&'static str, u64>,

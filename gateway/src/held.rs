@@ -49,13 +49,18 @@ pub(crate) fn check<B>(memory: &Memory, request: &Request<B>) -> Result<(), ApiE
     if !path.starts_with("/api/") || path.starts_with("/api/cluster/") {
         return Ok(());
     }
-    if request.method().is_safe() || path.starts_with("/api/query/") {
+    // Not for OPTIONS: without its answer a page cannot send the delete that makes room.
+    if request.method() == Method::GET || path.starts_with("/api/query/") {
         memory.check(MemoryClass::Answers, 0)?;
     }
     if request.method() != Method::DELETE && !request.method().is_safe() {
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        memory.check(MemoryClass::Requests, length.unwrap_or(0).saturating_mul(REQUEST_COST))?;
+        // One that is larger than all of the share waits until little else is there, and not for
+        // ever.
+        let most = memory.share(MemoryClass::Requests) / 2;
+        let adds = length.unwrap_or(0).saturating_mul(REQUEST_COST).min(most);
+        memory.check(MemoryClass::Requests, adds)?;
     }
     Ok(())
 }

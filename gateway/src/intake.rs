@@ -63,6 +63,8 @@ struct State {
     /// The same, and those of a body, as the node counts them.
     arrival: Arrival,
     pace: Pace,
+    /// Whether the node did not read since the last look.
+    paused: bool,
     /// The turn of the large request that is being answered.
     turn: Option<WorkPermit>,
 }
@@ -82,6 +84,7 @@ impl Intake {
             bytes: 0,
             arrival: arrivals.arrival(peer),
             pace: Pace::new(now),
+            paused: false,
             turn: None,
         };
         let state = Arc::new(Mutex::new(state));
@@ -149,6 +152,10 @@ impl Intake {
             Phase::Head | Phase::Socket => {}
             // A body is counted where it is gathered.
             Phase::Request => return,
+        }
+        if state.phase == Phase::Socket && state.bytes == 0 {
+            // A message begins now, however long ago the last look was.
+            state.pace = Pace::new(Instant::now());
         }
         let held = state.bytes + bytes;
         state.holds(held);
@@ -227,6 +234,9 @@ impl Intake {
         if bytes == 0 {
             state.pace = Pace::new(now);
         }
+        if std::mem::take(&mut state.paused) {
+            state.pace = Pace { since: now, bytes };
+        }
         state.pace.check(now, window, bytes)
     }
 
@@ -234,6 +244,8 @@ impl Intake {
     pub(crate) fn pauses(&self, now: Instant) {
         let mut state = self.state();
         state.pace = Pace { since: now, bytes: state.bytes };
+        // It may not be looked at again before the node reads on.
+        state.paused = true;
     }
 
     /// Ready when what is coming has to make room.

@@ -23,6 +23,7 @@ mod topic;
 pub use calls::frame_calls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::MemoryClass;
 use axum::body::Body;
@@ -44,6 +45,9 @@ use crate::limits::{
     LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, SOCKET_BYTES, WRITE_BUFFER_BYTES,
     WRITE_BUFFER_BYTES_MAX,
 };
+
+/// When a client that is refused a socket may ask again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether a request asks to become a WebSocket.
 pub(crate) fn is_upgrade(request: &Request) -> bool {
@@ -71,11 +75,13 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     };
     let accepted = accepted(key);
     if app.draining.is_cancelled() {
-        return ApiError::new(Problem::NotReady, "this node is draining").into_response();
+        let draining = ApiError::new(Problem::NotReady, "this node is draining");
+        return draining.retry(RETRY_AFTER).into_response();
     }
     let Ok(permit) = Arc::clone(&app.socket_permits).try_acquire_owned() else {
         let message = format!("this node holds {} sockets, its limit", app.limits.sockets_max);
-        return ApiError::new(Problem::TooManySockets, message).into_response();
+        let full = ApiError::new(Problem::TooManySockets, message);
+        return full.retry(RETRY_AFTER).into_response();
     };
     let held = match app.memory.try_hold(MemoryClass::Sockets, SOCKET_BYTES) {
         Ok(held) => held,

@@ -99,8 +99,7 @@ pub const BOOK_EVERY: Duration = Duration::from_millis(500);
 pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked at what the process holds in memory.
 pub const MEMORY_EVERY: Duration = Duration::from_secs(1);
-/// Least memory a node is started with, in MiB: the largest bodies that are taken fit into their
-/// share of it.
+/// Least memory a node is started with, in MiB: twice what an idle one takes.
 pub const MEMORY_MIB_MIN: u64 = 128;
 /// How long the gateway may take to say goodbye to its clients when the node stops.
 pub const GATEWAY_STOP_MAX: Duration = Duration::from_secs(20);

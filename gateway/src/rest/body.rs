@@ -139,7 +139,8 @@ fn too_large(bound: usize) -> ApiError {
 }
 
 fn too_slow() -> ApiError {
-    ApiError::new(Problem::RequestTimeout, "the body came more slowly than a slow link brings it")
+    let message = "the body came more slowly than a slow link brings it";
+    ApiError::new(Problem::RequestTimeout, message).retry(Duration::from_secs(1))
 }
 
 fn over_budget() -> ApiError {

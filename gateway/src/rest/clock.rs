@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::error::{ApiError, Problem};
 use crate::known_members;
-use crate::publish::{text, user_of};
+use crate::publish::user_of;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
+use crate::rest::manage::words;
 use crate::rest::reply::{json, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
@@ -56,11 +57,11 @@ async fn mend(
     }
     let body = body.object()?;
     known_members::CLOCK.members(&body, Validation::Strict)?;
-    let reason = text(&body, &["reason"]).filter(|reason| !reason.is_empty());
+    let reason = words(&body, None, "reason")?.filter(|reason| !reason.is_empty());
     let missing = || ApiError::new(Problem::InvalidBody, "reason is missing: it is kept for ever");
     let mend = MendClock {
         reason: reason.ok_or_else(missing)?,
-        requested_by: text(&body, &["requestedBy"]),
+        requested_by: words(&body, None, "requestedBy")?,
     };
     let user = user_of(&body, None);
     let origin = Origin { source: Some("rest".to_owned()), user, ..Origin::default() };

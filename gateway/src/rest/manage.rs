@@ -161,7 +161,7 @@ fn param(params: Option<&Params>, names: &[&str]) -> Option<String> {
 }
 
 /// Something in the asker's own words. They are kept, so they must be short.
-fn words(
+pub(crate) fn words(
     body: &Object,
     params: Option<&Params>,
     name: &'static str,

@@ -98,7 +98,8 @@ async fn routed(app: &App, request: Request, next: Next) -> Response {
         response = next.run(request) => response,
         () = intake.left(grace), if only_reads => {
             let message = format!("the client closed its side, and the read took {grace:?} more");
-            ApiError::new(Problem::ReadTimeout, message).into_response()
+            let retry_after = Duration::from_secs(1);
+            ApiError::new(Problem::ReadTimeout, message).retry(retry_after).into_response()
         }
     };
     intake.has_answered();
@@ -108,7 +109,10 @@ async fn routed(app: &App, request: Request, next: Next) -> Response {
 /// Whether nothing is lost where a request is not done to its end.
 fn only_reads(request: &Request) -> bool {
     let path = request.uri().path();
-    request.method().is_safe() || path.starts_with("/api/query/") || path.ends_with("/delta")
+    // A table or a record may be called `delta`, too.
+    let is_sync = path.starts_with("/api/sync/") || path.starts_with("/api/pos-sync/");
+    let is_delta = is_sync && path.ends_with("/delta");
+    request.method().is_safe() || path.starts_with("/api/query/") || is_delta
 }
 
 /// Whose request it is, if it may be made at all; what is refused is counted.

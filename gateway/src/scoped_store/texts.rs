@@ -3,30 +3,33 @@
 
 use model::{Command, Mutation, Origin, Reject, Request, codec};
 
-use crate::limits::{ID_BYTES_MAX, META_BYTES_MAX};
+use crate::limits::{ID_BYTES_MAX, META_BYTES_MAX, WORDS_BYTES_MAX};
 
 /// Refuses a command with texts that are too long, before it is in the logs of three nodes.
 ///
 /// # Errors
 /// [`Reject::BadCommand`] naming the text and its limit.
 pub(super) fn check(command: &Command) -> Result<(), Reject> {
-    check_origin(&command.origin)?;
-    let Request::Transaction(transaction) = &command.request else { return Ok(()) };
+    let Request::Transaction(transaction) = &command.request else {
+        // Who asked for an operation on a module, which `words` has bounded.
+        return check_origin(&command.origin, WORDS_BYTES_MAX);
+    };
+    check_origin(&command.origin, ID_BYTES_MAX)?;
     for mutation in &transaction.mutations {
         let (table, origin) = match mutation {
             Mutation::Record(mutation) => (&mutation.table, mutation.origin.as_deref()),
             Mutation::ReplaceChildren(mutation) => (&mutation.table, None),
         };
-        check_text("a table's name", Some(table))?;
-        origin.map_or(Ok(()), check_origin)?;
+        check_text("a table's name", Some(table), ID_BYTES_MAX)?;
+        origin.map_or(Ok(()), |origin| check_origin(origin, ID_BYTES_MAX))?;
     }
     Ok(())
 }
 
-fn check_origin(origin: &Origin) -> Result<(), Reject> {
-    check_text("source", origin.source.as_deref())?;
-    check_text("eventId", origin.event_id.as_deref())?;
-    check_text("the user's id", origin.user.as_deref())?;
+fn check_origin(origin: &Origin, user_bytes_max: usize) -> Result<(), Reject> {
+    check_text("source", origin.source.as_deref(), ID_BYTES_MAX)?;
+    check_text("eventId", origin.event_id.as_deref(), ID_BYTES_MAX)?;
+    check_text("the user's id", origin.user.as_deref(), user_bytes_max)?;
     let beside = [("meta", &origin.client_meta), ("publishState", &origin.publish_state)];
     for (name, value) in beside {
         let Some(value) = value else { continue };
@@ -39,11 +42,11 @@ fn check_origin(origin: &Origin) -> Result<(), Reject> {
     Ok(())
 }
 
-fn check_text(what: &str, text: Option<&str>) -> Result<(), Reject> {
+fn check_text(what: &str, text: Option<&str>, bytes_max: usize) -> Result<(), Reject> {
     let bytes = text.map_or(0, str::len);
-    if bytes <= ID_BYTES_MAX {
+    if bytes <= bytes_max {
         return Ok(());
     }
-    let message = format!("{what} has {bytes} bytes, at most {ID_BYTES_MAX} are taken");
+    let message = format!("{what} has {bytes} bytes, at most {bytes_max} are taken");
     Err(Reject::BadCommand { message })
 }

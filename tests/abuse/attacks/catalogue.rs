@@ -6,6 +6,7 @@ use anyhow::Result;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
+use tests::client::TablePath;
 use tokio::time::Instant;
 
 use super::{Answers, Attack, BRANCH, Target};
