@@ -63,7 +63,8 @@ impl ConditionTask {
 
     /// Whether the process has grown over what it may hold, as was measured last.
     fn look_at_memory(&self) {
-        let words = self.memory.is_under_pressure().then(|| {
+        let was = self.handover.fitness.has(UnfitReason::MemoryPressure);
+        let words = self.memory.is_under_pressure(was).then(|| {
             let limit = self.memory.limit() >> 20;
             format!("its process holds more than the {limit} MiB it may (memory_max_mib)")
         });
@@ -149,7 +150,8 @@ impl ConditionTask {
         let mut seen = BTreeMap::new();
         for (id, group) in self.groups.all() {
             let status = group.status();
-            if status.leader.is_none() {
+            // A leader that is gone stays known until a vote changes, and a pre-vote changes none.
+            if !status.has_quorum {
                 seen.insert(id, leaderless.get(&id).copied().unwrap_or_else(Instant::now));
             }
             let waited = seen.get(&id).is_some_and(|since| since.elapsed() >= CAMPAIGN_AFTER);

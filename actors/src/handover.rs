@@ -11,7 +11,7 @@ use model::{NodeId, ReplicaId};
 use raft::{GroupStatus, Groups, NodeFitness, ProposeError, ReplicaGroup, UnfitReason};
 
 use crate::clock::ClusterClock;
-use crate::limits::{DISK_FULL_RETRY_AFTER, HANDOVER_WAIT};
+use crate::limits::{DISK_FULL_RETRY_AFTER, HANDOVER_WAIT, LEAD_LAG_MAX};
 use crate::liveness::PeerLiveness;
 use crate::message::{NodeCondition, Refusal};
 
@@ -70,7 +70,11 @@ impl Handover {
                 Candidates::Believed => !is_unfit,
                 Candidates::Any => !is_unfit || self.liveness.stays(*node),
             };
-            accepted.then_some((is_unfit, *status.lag.get(replica)?, *replica))
+            let lag = *status.lag.get(replica)?;
+            // While a lead is on its way nobody leads: only a node that goes away accepts that it
+            // takes long.
+            let is_near = of == Candidates::Any || lag <= LEAD_LAG_MAX;
+            (accepted && is_near).then_some((is_unfit, lag, *replica))
         });
         candidates.min().map(|(_, _, replica)| replica)
     }
@@ -112,7 +116,8 @@ impl Handover {
         // No longer leading: the next attempt is told who does.
         let is_handing_over =
             !status.is_leader || self.fittest(&status, Candidates::Believed).is_some();
-        if is_handing_over && self.fitness.unfit_for() < HANDOVER_WAIT {
+        let full = self.fitness.reasons().get(&UnfitReason::DiskFull).map(|it| it.since.elapsed());
+        if is_handing_over && full.unwrap_or_default() < HANDOVER_WAIT {
             return Refusal::Unavailable { reason, retry_after: Duration::from_millis(100) };
         }
         Refusal::DiskFull { reason, retry_after: DISK_FULL_RETRY_AFTER }

@@ -50,6 +50,8 @@ pub const LAG_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a leader whose disk is full leaves its callers to another attempt, while another node
 /// can take over: that takes two seconds. After that it refuses them at once.
 pub const HANDOVER_WAIT: Duration = Duration::from_secs(5);
+/// Entries that a replica may lack at most that is to lead next: while it catches up nobody leads.
+pub const LEAD_LAG_MAX: u64 = 64;
 /// When a client may ask again where nobody has space: somebody has to make some first.
 pub const DISK_FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How far this node's clock may be from the median of all clocks before it hands over and stamps

@@ -190,9 +190,11 @@ impl Memory {
         self.0.allocated.store(allocated, Ordering::Relaxed);
     }
 
-    /// Whether the process as a whole holds more than the node may.
-    pub fn is_under_pressure(&self) -> bool {
-        self.0.resident.load(Ordering::Relaxed) > self.0.limit
+    /// Whether the process as a whole holds more than the node may. `was`: whether it did before; a
+    /// tenth less and it no longer does, so that leaderships do not come and go with each sample.
+    pub fn is_under_pressure(&self, was: bool) -> bool {
+        let most = if was { self.0.limit / 10 * 9 } else { self.0.limit };
+        self.0.resident.load(Ordering::Relaxed) > most
     }
 
     /// All of it, for status and metrics.
@@ -219,7 +221,7 @@ impl Memory {
             let full = self.check(class, 0).err()?;
             Some(format!("{full}: what would add to it is refused"))
         });
-        let pressure = self.is_under_pressure().then(|| {
+        let pressure = self.is_under_pressure(false).then(|| {
             format!(
                 "this process holds {} MiB, more than the {} MiB it may (memory_max_mib)",
                 self.0.resident.load(Ordering::Relaxed) / MIB,
@@ -341,7 +343,7 @@ mod tests {
         let _held = memory.hold(CLASS, 100 * MIB);
         assert!(memory.is_over(CLASS));
         memory.state_process(101 * MIB, 0);
-        assert!(memory.is_under_pressure());
+        assert!(memory.is_under_pressure(false));
         assert_eq!(memory.warnings().len(), 2, "{:?}", memory.warnings());
         assert_eq!(memory.status().unaccounted, MIB);
     }

@@ -2,8 +2,8 @@
 //!
 //! Promise: the preferred replica leads when all is well, and a node that goes away or is unfit
 //! leads nothing that another could.
-//! Refused: waiting for the other one. A replica that is asked and does not win an election leaves
-//! this one the leader, which costs nothing.
+//! Refused: asking one that lacks much. From the moment it is asked this one leads no more, until
+//! that one or another is elected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,10 @@ use tokio::time::Instant;
 
 use super::State;
 use crate::handover::Candidates;
+use crate::limits::LEAD_LAG_MAX;
 
 /// A preferred leader must have been reachable and fit this long before it is asked to lead.
 const PREFERRED_FIT_FOR: Duration = Duration::from_secs(10);
-/// A preferred leader may lack at most this many entries.
-const PREFERRED_LAG_MAX: u64 = 64;
 /// After a transfer was tried, it is not tried again for this long.
 const TRANSFER_PAUSE: Duration = Duration::from_secs(60);
 
@@ -41,7 +40,7 @@ impl State {
             })
             && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
             // What it lacks it would have to catch up on while nobody leads.
-            && status.lag.get(&preferred).is_some_and(|lag| *lag <= PREFERRED_LAG_MAX)
+            && status.lag.get(&preferred).is_some_and(|lag| *lag <= LEAD_LAG_MAX)
             && self.transfer_tried.is_none_or(|at| at.elapsed() >= TRANSFER_PAUSE);
         if is_fit {
             self.transfer(preferred);
