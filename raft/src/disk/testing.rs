@@ -25,6 +25,8 @@ struct Unsynced {
 pub(crate) struct FaultyDevice {
     pub(crate) full: AtomicBool,
     pub(crate) sync_fails: AtomicBool,
+    /// While it is locked, a sync does not end.
+    pub(crate) sync_gate: Mutex<()>,
     unsynced: Mutex<HashMap<u64, Unsynced>>,
     /// By directory, the names of the segments whose names are durable.
     names: Mutex<HashMap<PathBuf, HashSet<PathBuf>>>,
@@ -92,6 +94,7 @@ impl Device for FaultyDevice {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
+        drop(self.sync_gate.lock());
         if self.sync_fails.load(SeqCst) {
             return Err(io::Error::other("the disk is on fire"));
         }

@@ -320,6 +320,8 @@ pub struct Wal {
     threads: Vec<JoinHandle<()>>,
     /// The writer, where it has no thread.
     inline: Option<InlineWriter>,
+    /// Held while somebody looks at the disk.
+    looking: Mutex<()>,
     /// Held while the log is open.
     _lock: File,
 }
@@ -358,7 +360,15 @@ impl Wal {
         let notify = config.inline_notify.take();
         let mut writer = WalWriter::new(shared.clone(), dir.to_owned(), config, opened);
         let (dir, threads) = (dir.to_owned(), Vec::new());
-        let mut wal = Self { shared, dir, device, threads, inline: None, _lock: lock };
+        let mut wal = Self {
+            shared,
+            dir,
+            device,
+            threads,
+            inline: None,
+            looking: Mutex::default(),
+            _lock: lock,
+        };
         if let Some(notify) = notify {
             writer.allocator = Some(allocator);
             wal.inline = Some(InlineWriter { writer: Mutex::new(writer), notify });
@@ -420,7 +430,9 @@ impl Wal {
             return done(Ok(()));
         }
         let submission = PendingSubmission { records, sequence, groups, done: Some(done) };
-        state.queued_bytes += submission.size();
+        // A large one counts as its caller's permits do: who has permits never waits here, least of
+        // all on the thread of the heartbeats.
+        state.queued_bytes += submission.size().min(limits::LOG_LARGE_IN_FLIGHT_BYTES);
         state.queue.push_back(submission);
         self.shared.work_queued.notify_one();
         drop(state);
@@ -494,6 +506,11 @@ impl Wal {
             Some((needed, free)) => Err(WalError::Full { dir: self.dir.clone(), needed, free }),
             None => Ok(()),
         }
+    }
+
+    /// The right to look at the disk, which may hang; none while somebody else looks.
+    pub(crate) fn try_look(&self) -> Option<parking_lot::MutexGuard<'_, ()>> {
+        self.looking.try_lock()
     }
 
     /// Bytes that are free on the disk of the log.

@@ -30,7 +30,10 @@ pub(super) async fn look_once(wal: Weak<Wal>, config: &GroupsConfig) -> bool {
     // for the look, so that the log can close.
     let looked = blocking(move || match wal.upgrade() {
         Some(wal) => {
-            look(&wal, &fitness, slow_after);
+            // One at a time: where a look hangs, the next would as well, each on a thread.
+            if let Some(_looking) = wal.try_look() {
+                look(&wal, &fitness, slow_after);
+            }
             true
         }
         None => false,

@@ -194,6 +194,27 @@ fn wait_until(what: &str, is: impl Fn() -> bool) {
 }
 
 #[test]
+fn a_large_submission_makes_no_small_one_wait() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
+    let gate = fixture.device.sync_gate.lock();
+    let first = submit(&wal, vec![vote(ONE, "being synced")]);
+    wait_until("the writer has it", || wal.shared.state.lock().queue.is_empty());
+    let bytes = Bytes::from(vec![7; limits::WAL_QUEUE_BYTES + 1]);
+    let large = submit(&wal, vec![LogOp::Append { group: ONE, entries: vec![(1, 1, bytes)] }]);
+    let (sent, is_queued) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| sent.send(submit(&wal, vec![vote(TWO, "small")])));
+        // The limit only keeps a broken test from hanging.
+        let small = is_queued.recv_timeout(Duration::from_secs(10));
+        drop(gate);
+        small.unwrap().recv().unwrap().unwrap();
+    });
+    first.recv().unwrap().unwrap();
+    large.recv().unwrap().unwrap();
+}
+
+#[test]
 fn disk_full_device_rejects_writes_until_space_returns() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
