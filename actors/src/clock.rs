@@ -67,6 +67,8 @@ struct State {
     peers: BTreeMap<NodeId, ClockReading>,
     /// What was taken for the time last.
     last: Option<ClockReading>,
+    /// Whether that was compared with other clocks, then or before.
+    is_compared: bool,
     /// Since when the clock of this node, which is alone, differs from that.
     leapt: Option<Instant>,
 }
@@ -106,7 +108,11 @@ impl ClusterClock {
             state.alone(own, expected, now)
         } else {
             state.leapt = None;
-            median(own, others, expected)
+            // Never compared, it is this clock's own opinion again. The earlier of two counts then:
+            // a stamp too early is raised to the branch's last, one too late stays in the branch.
+            let third = if state.is_compared { expected } else { i64::MIN };
+            state.is_compared = true;
+            median(own, others, third)
         };
         let off = own.saturating_sub(time);
         let is_off = off.unsigned_abs() > as_millis(CLOCK_OFF_MAX);
@@ -139,12 +145,12 @@ impl State {
     }
 }
 
-/// The middle one of all clocks; where two are in the middle, the expected time decides.
-fn median(own: i64, others: Vec<i64>, expected: i64) -> i64 {
+/// The middle one of all clocks; where two are in the middle, the third opinion decides.
+fn median(own: i64, others: Vec<i64>, third: i64) -> i64 {
     let mut all = others;
     all.push(own);
     if all.len().is_multiple_of(2) {
-        all.push(expected);
+        all.push(third);
     }
     all.sort_unstable();
     all[all.len() / 2]
@@ -217,11 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_starts_with_a_wrong_clock_asks_first() {
-        let (clock, own) = clock();
-        own.set_skew_ms(CENTURIES);
-        observe_peers(&clock, 2);
-        assert!(is_right(&clock) && is_off(&clock));
+    fn a_node_that_starts_with_a_wrong_clock_takes_its_peers() {
+        for peers in [1, 2] {
+            let (clock, own) = clock();
+            own.set_skew_ms(CENTURIES);
+            // As it does before any link stands.
+            clock.now();
+            observe_peers(&clock, peers);
+            assert!(is_right(&clock) && is_off(&clock), "with {peers} peers");
+            assert!(is_right(&clock), "and goes on with {peers} peers");
+        }
     }
 
     #[test]
