@@ -4,55 +4,55 @@
 //! slowly they take it; a hundred that stop reading hold what one holds.
 //! Refused: keeping anything. A snapshot lives as long as a reader has it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use model::{Answer, Branch, BranchKey, ModuleSnapshot, Read, Reject};
-use parking_lot::Mutex;
+use model::{Answer, Branch, ModuleSnapshot, Read, Reject};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Entries from which those without a reader are dropped.
 const ENTRIES: usize = 64;
 
-/// The snapshots that are being read on one node. Clones are the same.
+/// The snapshots that are being read on one node, by the address of the state that each is of: who
+/// reads another state of the same branch waits for nobody. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Snapshots(Arc<Mutex<BTreeMap<BranchKey, Arc<Mutex<LastSnapshot>>>>>);
+pub(crate) struct Snapshots(Arc<Mutex<HashMap<usize, Arc<StateSnapshot>>>>);
 
-/// The snapshot of a branch that was read last, and of which state it is.
-#[derive(Default)]
-struct LastSnapshot {
-    of: Weak<Branch>,
-    snapshot: Weak<ModuleSnapshot>,
+/// The snapshot of one state of a branch.
+struct StateSnapshot {
+    /// Keeps the address from being given to another state.
+    _of: Weak<Branch>,
+    /// Locked while it is made.
+    snapshot: Mutex<Weak<ModuleSnapshot>>,
 }
 
 impl Snapshots {
     /// The whole state of a branch.
     pub(crate) fn read(&self, branch: &Arc<Branch>) -> Result<Answer, Reject> {
-        let last = Arc::clone(self.entries().entry(branch.key().clone()).or_default());
+        let state =
+            Arc::clone(self.entries().entry(Arc::as_ptr(branch).addr()).or_insert_with(|| {
+                let _of = Arc::downgrade(branch);
+                Arc::new(StateSnapshot { _of, snapshot: Mutex::default() })
+            }));
         // Held while it is made: those who ask for the same meanwhile wait, and get it too.
-        let mut last = last.lock();
-        // A state that changes is another value: one that is still there under this address is the
-        // one that the snapshot was made of.
-        if let (true, Some(snapshot)) =
-            (std::ptr::eq(last.of.as_ptr(), Arc::as_ptr(branch)), last.snapshot.upgrade())
-        {
+        let mut made = state.snapshot.lock();
+        if let Some(snapshot) = made.upgrade() {
             return Ok(Answer::Snapshot(snapshot));
         }
         let answer = branch.read(&Read::Snapshot)?;
         if let Answer::Snapshot(snapshot) = &answer {
-            *last = LastSnapshot { of: Arc::downgrade(branch), snapshot: Arc::downgrade(snapshot) };
+            *made = Arc::downgrade(snapshot);
         }
         Ok(answer)
     }
 
     /// The entries, without those that nobody reads where they have become many.
-    fn entries(
-        &self,
-    ) -> parking_lot::MutexGuard<'_, BTreeMap<BranchKey, Arc<Mutex<LastSnapshot>>>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<usize, Arc<StateSnapshot>>> {
         let mut entries = self.0.lock();
         if entries.len() >= ENTRIES {
-            entries.retain(|_, last| {
-                // One that is locked is being made.
-                last.try_lock().is_none_or(|last| last.snapshot.strong_count() > 0)
+            entries.retain(|_, state| {
+                // One that somebody else holds is being made.
+                Arc::strong_count(state) > 1 || state.snapshot.lock().strong_count() > 0
             });
         }
         entries
