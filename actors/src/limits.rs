@@ -15,7 +15,8 @@ pub const BATCH_CHANGES_MAX: u64 = 512;
 /// Weight of the writes of clients that wait for one branch; the next is refused with 429. A write
 /// weighs its changes, and one more for each KiB.
 pub const BRANCH_WEIGHT_MAX: u64 = 16 * 1024;
-/// What one command weighs at most: the largest must find room beside others.
+/// What one command weighs at most: the largest finds room beside some addresses that hold all they
+/// may.
 pub const COMMAND_WEIGHT_MAX: u64 = 2 * 1024;
 /// Bytes that weigh as much as a change.
 pub const BYTES_OF_WEIGHT: usize = 1024;

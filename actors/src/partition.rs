@@ -155,7 +155,12 @@ impl Actor for PartitionActor {
             Message::Status(status) => state.update_leadership(&status),
             Message::Catalogue => state.define_configured(),
             Message::Tick => {
-                if !state.definitions_due.is_empty() {
+                let lost = state.leadership.as_ref().is_some_and(|it| it.proposer.take_own_lost());
+                if lost {
+                    // Which of them is not known.
+                    state.definitions_known = None;
+                    state.define_configured();
+                } else if !state.definitions_due.is_empty() {
                     state.define_due();
                 }
                 passivate(&state.arguments.activations, PASSIVATE_AFTER);

@@ -19,7 +19,7 @@ use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
 use crate::partition::proposer::{OutcomeSender, Submission};
-use crate::partition::weight::{rough_bytes, weight_of};
+use crate::partition::weight::{CommandCost, rough_bytes};
 use crate::shares::{Requester, ShareLimiter};
 use crate::store::RouteError;
 
@@ -92,11 +92,11 @@ impl Writes {
         if command.request.adds() {
             self.memory.check(MemoryClass::Branches, 0).map_err(Refusal::MemoryFull)?;
         }
-        let weight = weight_of(&command);
-        let share = self.shares.acquire(requester, weight);
+        let cost = CommandCost::of(&command);
+        let share = self.shares.acquire(requester, cost.weight);
         let share = share.map_err(|it| Refusal::exhausted(BusyScope::Node, it))?;
         let (reply, outcome) = OutcomeSender::new(share);
-        let submission = Submission { requester, weight, command, reply };
+        let submission = Submission { requester, cost, command, reply };
         // Straight to the branch's actor. Without one, or while it ends, the partition's actor
         // starts the next.
         if let Err(submission) = local.activations.submit(submission)

@@ -164,9 +164,9 @@ impl Admission {
     /// A place for a command, held until its outcome is known. The leader's own commands need none:
     /// each definition is sent once a second at most.
     fn admit(&self, submission: &Submission) -> Result<Option<Share>, Refusal> {
-        let Submission { requester, weight, command, .. } = submission;
+        let Submission { requester, cost, command, .. } = submission;
         let share = match CommandClass::of(&command.request) {
-            CommandClass::Write => self.writes.acquire(*requester, *weight),
+            CommandClass::Write => self.writes.acquire(*requester, cost.weight),
             CommandClass::Bulk => self.bulk.acquire(*requester, 1),
             CommandClass::Cluster => return Ok(None),
         };
@@ -186,7 +186,7 @@ mod tests {
     use model::{Command, Object, Request, Seed};
 
     use super::super::proposer::OutcomeSender;
-    use super::super::weight::weight_of;
+    use super::super::weight::CommandCost;
     use super::*;
     use crate::shares::Requester;
     use crate::testing::insert;
@@ -196,7 +196,7 @@ mod tests {
         let node = ShareLimiter::new(10, ADDRESS_PERCENT);
         let reply = OutcomeSender::new(node.acquire(Requester::default(), 1).unwrap()).0;
         let requester = Requester { address: Some([10, 0, 0, 1].into()), connection };
-        Submission { requester, weight: weight_of(&command), command, reply }
+        Submission { requester, cost: CommandCost::of(&command), command, reply }
     }
 
     fn write(connection: u64) -> Submission {

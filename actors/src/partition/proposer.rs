@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::mutant::{self, Mutant};
@@ -23,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::fair_queue::FairQueue;
 use super::machine::{AppliedPartition, PartitionMachine};
-use super::weight::{rough_bytes, weight_of};
+use super::weight::CommandCost;
 use crate::handover::Handover;
 use crate::level_gate::LevelGate;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_COMMANDS_MAX};
@@ -65,8 +66,7 @@ impl OutcomeSender {
 /// A command, whose it is, and who waits for its outcome.
 pub(crate) struct Submission {
     pub(crate) requester: Requester,
-    /// See `weight.rs`.
-    pub(crate) weight: u64,
+    pub(crate) cost: CommandCost,
     pub(crate) command: Command,
     pub(crate) reply: OutcomeSender,
 }
@@ -74,10 +74,14 @@ pub(crate) struct Submission {
 /// The commands that wait for their entry.
 #[derive(Default)]
 struct Waiting {
-    /// The leader's own, such as definitions, which nobody waits for.
+    /// Definitions that a client's command needs.
+    needed: VecDeque<Command>,
+    /// The leader's own, such as definitions that nobody waits for.
     own: VecDeque<Command>,
     /// Those of clients.
     submissions: FairQueue<Submission>,
+    /// Whether the last entry had some of the leader's own, so that clients are first in the next.
+    owned_last: bool,
     /// Whether the task has ended, and nothing is proposed any more.
     ended: bool,
 }
@@ -88,6 +92,8 @@ struct Waiting {
 struct Queue {
     waiting: Mutex<Waiting>,
     added: Notify,
+    /// Whether commands of the leader's own were taken and did not come into the log.
+    own_lost: AtomicBool,
 }
 
 /// The way to a partition's proposer. Dropping the last one ends it: callers that still wait are
@@ -129,29 +135,53 @@ impl Proposer {
             // The term is over and the task with it; the command was never proposed.
             return submission.reply.answer(Err(Refusal::NotLeader { hint: None }));
         }
-        waiting.submissions.push(submission.requester, submission.weight, submission);
+        waiting.submissions.push(submission.requester, submission.cost.weight, submission);
         drop(waiting);
         self.queue.added.notify_one();
     }
 
     /// Hands in commands that the leader proposes by itself, in this order: all or none. Nobody
-    /// waits for them: whoever hands them in looks again later.
+    /// waits for them; clients' commands take turns with them. Whether some did not come into the
+    /// log, [`Proposer::take_own_lost`] says.
     ///
     /// # Errors
     /// Why they were not taken.
     pub(crate) fn enqueue_own(&self, commands: Vec<Command>) -> Result<(), Refusal> {
+        self.enqueue_of_leader(commands, |waiting| &mut waiting.own)
+    }
+
+    /// The same of what a client's command needs that is handed in next: before all else.
+    ///
+    /// # Errors
+    /// Why they were not taken.
+    pub(crate) fn enqueue_needed(&self, commands: Vec<Command>) -> Result<(), Refusal> {
+        self.enqueue_of_leader(commands, |waiting| &mut waiting.needed)
+    }
+
+    fn enqueue_of_leader(
+        &self,
+        commands: Vec<Command>,
+        queue: impl FnOnce(&mut Waiting) -> &mut VecDeque<Command>,
+    ) -> Result<(), Refusal> {
         commands.iter().try_for_each(|command| self.levels.check(command))?;
         let mut waiting = self.queue.waiting.lock();
         if waiting.ended {
             return Err(Refusal::NotLeader { hint: None });
         }
-        if waiting.own.len() + commands.len() > LEADER_COMMANDS_MAX {
+        let queue = queue(&mut waiting);
+        if queue.len() + commands.len() > LEADER_COMMANDS_MAX {
             return Err(Refusal::Busy { what: BusyScope::Node });
         }
-        waiting.own.extend(commands);
+        queue.extend(commands);
         drop(waiting);
         self.queue.added.notify_one();
         Ok(())
+    }
+
+    /// Whether some of the leader's own commands did not come into the log since this was asked
+    /// last: what they were to do has to be looked at again.
+    pub(crate) fn take_own_lost(&self) -> bool {
+        self.queue.own_lost.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -188,30 +218,42 @@ impl QueueEnd {
 }
 
 impl Waiting {
-    /// What goes into one entry: the leader's own commands first, then those of clients whose turn
-    /// it is, as many as may be in one; a large one alone. Whatever its caller no longer waits for
-    /// is left out: nothing of it was proposed, and a caller that tries again has sent it anew.
+    /// What goes into one entry: what clients' commands need; then the leader's own commands and
+    /// those of clients whose turn it is, as many as may be in one; a large one alone. Where
+    /// clients wait, they and the leader are first in turns, or thousands of definitions would hold
+    /// up all of them.
     fn next_batch(&mut self, abandoned: &mut Vec<Submission>) -> BatchBuilder {
         let mut builder = BatchBuilder::default();
         while builder.takes(1)
+            && let Some(command) = self.needed.pop_front()
+        {
+            builder.add_own(command);
+        }
+        if self.owned_last {
+            self.add_submissions(&mut builder, abandoned);
+        }
+        let before = builder.commands.len();
+        while builder.takes(1)
             && let Some(command) = self.own.pop_front()
         {
-            builder.weight += weight_of(&command);
-            builder.add(command);
+            builder.add_own(command);
         }
-        while let Some(weight) = self.submissions.next_weight()
+        self.owned_last = builder.commands.len() > before;
+        self.add_submissions(&mut builder, abandoned);
+        builder
+    }
+
+    /// Adds clients' commands. Whatever its caller no longer waits for is left out: nothing of it
+    /// was proposed, and a caller that tries again has sent it anew, behind it and in its place.
+    fn add_submissions(&mut self, builder: &mut BatchBuilder, abandoned: &mut Vec<Submission>) {
+        let is_gone = |submission: &Submission| submission.reply.is_abandoned();
+        while let Some(weight) = self.submissions.next_weight(is_gone, abandoned)
             && builder.takes(weight)
             && let Some(submission) = self.submissions.pop()
         {
-            if submission.reply.is_abandoned() {
-                abandoned.push(submission);
-                continue;
-            }
-            builder.weight += submission.weight;
-            builder.add(submission.command);
+            builder.add(submission.command, submission.cost);
             builder.replies.push((builder.commands.len() - 1, submission.reply));
         }
-        builder
     }
 }
 
@@ -235,9 +277,21 @@ struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    fn add(&mut self, command: Command) {
-        self.bytes += rough_bytes(&command);
+    fn add(&mut self, command: Command, cost: CommandCost) {
+        self.bytes += cost.bytes;
+        self.weight += cost.weight;
         self.commands.push(command);
+    }
+
+    /// A command that nobody waits for.
+    fn add_own(&mut self, command: Command) {
+        let cost = CommandCost::of(&command);
+        self.add(command, cost);
+    }
+
+    /// Whether it has commands that nobody waits for.
+    fn has_own(&self) -> bool {
+        self.commands.len() > self.replies.len()
     }
 
     /// Whether a command of this weight may be in it: the first one may, whatever its weight.
@@ -256,14 +310,20 @@ impl ProposerTask {
         // which the queue gives them is the order of the log. Ends with the last `Proposer`.
         loop {
             let builder = queue.next().await;
-            self.propose(builder).await;
+            let has_own = builder.has_own();
+            if !self.propose(builder).await && has_own {
+                queue.0.own_lost.store(true, Ordering::Relaxed);
+            }
         }
     }
 
-    async fn propose(&mut self, builder: BatchBuilder) {
+    /// Proposes an entry and answers those who wait. `false`: as far as is known it is not in the
+    /// log.
+    async fn propose(&mut self, builder: BatchBuilder) -> bool {
         let BatchBuilder { commands, mut replies, bytes, .. } = builder;
         if let Some(refusal) = self.handover.refusal_for_full_disks(&self.group) {
-            return refuse(replies, &refusal);
+            refuse(replies, &refusal);
+            return false;
         }
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
         // Stamped once, here: replicas that apply the entry read no clock and draw no numbers, so
@@ -280,7 +340,10 @@ impl ProposerTask {
         // what it was not stamped after.
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
-            Ok(entry) => return self.answer(&entry.response, replies),
+            Ok(entry) => {
+                self.answer(&entry.response, replies);
+                return true;
+            }
             Err(error) => {
                 if !matches!(error, ProposeError::NotLeader { .. }) {
                     tracing::debug!(group = self.group.id().0, %error, "a proposal has no outcome");
@@ -289,6 +352,7 @@ impl ProposerTask {
             }
         };
         refuse(replies, &refusal);
+        false
     }
 
     fn answer(&self, applied: &[AppliedCommand], replies: Vec<(usize, OutcomeSender)>) {
@@ -300,8 +364,7 @@ impl ProposerTask {
                 continue;
             };
             match (&applied.outcome, applied.repeated_at) {
-                // The definition of the same proposal was refused or is in a later entry of another
-                // leader. Nothing was done, so this is no outcome of the command.
+                // The definition was refused, or was lost and is in a later entry. Nothing was done, so this is no outcome of the command.
                 (Outcome::Rejected(Reject::Undefined), _) => {
                     reply.answer(Err(Refusal::Unavailable {
                         reason: "this module's definition is on its way".to_owned(),
@@ -397,4 +460,61 @@ pub(crate) fn random() -> uuid::Uuid {
         return uuid::Uuid::from_u64_pair(high, low);
     }
     uuid::Uuid::new_v4()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shares::ShareLimiter;
+    use crate::testing::insert;
+
+    fn submission(connection: u64, name: &str) -> (Submission, oneshot::Receiver<Answer>) {
+        let command = insert("dar", name, "x");
+        let share = ShareLimiter::new(10, 50).acquire(Requester::default(), 1).unwrap();
+        let (reply, outcome) = OutcomeSender::new(share);
+        let requester = Requester { address: Some([10, 0, 0, 1].into()), connection };
+        (Submission { requester, cost: CommandCost::of(&command), command, reply }, outcome)
+    }
+
+    type Answer = Result<Outcome, Refusal>;
+
+    fn packed(waiting: &mut Waiting) -> Vec<String> {
+        let commands = waiting.next_batch(&mut Vec::new()).commands;
+        commands.into_iter().map(|command| command.id.request).collect()
+    }
+
+    #[test]
+    fn what_a_command_needs_is_packed_before_everything() {
+        let mut waiting = Waiting::default();
+        let (first, _outcome) = submission(1, "client");
+        waiting.submissions.push(first.requester, first.cost.weight, first);
+        waiting.own.push_back(insert("dar", "own", "x"));
+        waiting.needed.push_back(insert("dar", "needed", "x"));
+        assert_eq!(packed(&mut waiting), ["insert-needed", "insert-own", "insert-client"]);
+    }
+
+    #[test]
+    fn many_commands_of_the_leader_take_turns_with_clients() {
+        let mut waiting = Waiting::default();
+        waiting.own.extend((0..5_000).map(|n| insert("dar", &format!("own-{n}"), "x")));
+        let (client, _outcome) = submission(1, "client");
+        waiting.submissions.push(client.requester, client.cost.weight, client);
+        assert!(packed(&mut waiting).iter().all(|name| name.contains("own")));
+        assert_eq!(packed(&mut waiting)[0], "insert-client", "it is first in the next entry");
+        assert!(!packed(&mut waiting).is_empty(), "and the leader goes on");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_packed() {
+        let mut waiting = Waiting::default();
+        let (left, outcome) = submission(1, "left");
+        let (stays, _outcome) = submission(1, "stays");
+        drop(outcome);
+        for submission in [left, stays] {
+            waiting.submissions.push(submission.requester, submission.cost.weight, submission);
+        }
+        let mut abandoned = Vec::new();
+        let batch = waiting.next_batch(&mut abandoned);
+        assert_eq!((batch.commands.len(), batch.has_own(), abandoned.len()), (1, false, 1));
+    }
 }

@@ -5,14 +5,21 @@ use model::{Command, Mutation, Object, Request, Value};
 
 use crate::limits::{BYTES_OF_WEIGHT, COMMAND_WEIGHT_MAX};
 
-/// A change for each record, and one more for each KiB.
-pub(crate) fn weight_of(command: &Command) -> u64 {
-    weigh(changes(command), rough_bytes(command))
+/// What a command costs. Found once, where it comes in: it takes a walk over all it says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CommandCost {
+    /// A change for each record, and one more for each KiB; [`COMMAND_WEIGHT_MAX`] at most.
+    pub(crate) weight: u64,
+    /// About how many bytes of an entry it takes.
+    pub(crate) bytes: usize,
 }
 
-fn weigh(changes: usize, bytes: usize) -> u64 {
-    let weight = u64::try_from(changes + bytes / BYTES_OF_WEIGHT).unwrap_or(u64::MAX);
-    weight.clamp(1, COMMAND_WEIGHT_MAX)
+impl CommandCost {
+    pub(crate) fn of(command: &Command) -> Self {
+        let bytes = rough_bytes(command);
+        let weight = u64::try_from(changes(command) + bytes / BYTES_OF_WEIGHT);
+        Self { weight: weight.unwrap_or(u64::MAX).clamp(1, COMMAND_WEIGHT_MAX), bytes }
+    }
 }
 
 /// How many records it changes.
@@ -102,6 +109,7 @@ mod tests {
     #[test]
     fn a_command_weighs_its_changes_and_its_bytes() {
         let single = insert("dar", "n1", "x");
+        let weight_of = |command: &Command| CommandCost::of(command).weight;
         assert_eq!(weight_of(&single), 1);
         let Request::Transaction(Transaction { mutations, .. }) = &single.request else { panic!() };
         let times = |n: usize| {

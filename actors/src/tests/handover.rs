@@ -1,8 +1,13 @@
 //! Stories about nodes that should not lead: who leads instead, and what callers see meanwhile.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{CatalogueChange, NodeId, VersionRule};
 use raft::disk::DiskFaults;
 use raft::{GroupId, UnfitReason};
 
+use crate::message::NodeCondition;
 use crate::store::{RouteError, Store};
 use crate::testing::{Cluster, MEMORY_MAX, TestNode, accept, insert, key, wait_until};
 
@@ -76,6 +81,42 @@ async fn a_leader_with_a_full_disk_costs_no_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_met_full_disks_comes_later() {
+    let cluster = Cluster::start(3).await;
+    accept(&cluster.store(0), insert("dar", "n0", "x")).await;
+    let place = cluster.leader_of("dar");
+    let store = cluster.store(place);
+    lead_group_0(&cluster, (place + 1) % 3).await;
+    let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
+    let definition = || {
+        let view = store.0.partitions.get(partition).unwrap().applied.view();
+        view.branch(&key("dar")).unwrap().definition().unwrap().version_rule
+    };
+    // The leader of the branch takes both others for full, whatever they say.
+    let full = NodeCondition { unfit: vec!["disk-full".to_owned()], clock_millis: 0 };
+    let others: Vec<NodeId> = store.0.liveness.linked();
+    let liveness = Arc::clone(&store.0.liveness);
+    let says = tokio::spawn(async move {
+        loop {
+            others.iter().for_each(|node| liveness.set_condition(*node, &full));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let catalogue = store.0.catalogue.clone();
+    let known = catalogue.borrow().revision;
+    let mut changes = crate::testing::notes().into_iter().map(|entry| entry.change);
+    let Some(CatalogueChange::Module(mut module)) = changes.next() else { panic!("a module") };
+    Arc::make_mut(&mut module).version_rule = VersionRule::Read;
+    let changed = cluster.store((place + 1) % 3);
+    changed.change("read".to_owned(), CatalogueChange::Module(module)).await.unwrap();
+    wait_until("the leader knows of it", || catalogue.borrow().revision > known).await;
+    // Time for it to be handed in and refused.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    says.abort();
+    wait_until("the branch follows", || definition() == VersionRule::Read).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_has_room_writes_are_refused_at_once() {
     for nodes in [1, 3] {
         let cluster = Cluster::on_disks(nodes).await;
@@ -109,7 +150,7 @@ async fn where_nobody_has_room_writes_are_refused_at_once() {
         wait_until("all have room", || cluster.nodes.iter().all(is_fit)).await;
         // Until the leader knows of the others' room, which takes it a second.
         while cluster.store(0).submit(insert("dar", "after", "x")).await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
