@@ -37,9 +37,22 @@ pub(crate) struct Rows {
     removed: Removed,
     /// About how many bytes of memory its rows take: kept with each change.
     bytes: u64,
+    /// Whether another branch holds them, and they count there; until they are changed.
+    is_shared: bool,
 }
 
 impl Rows {
+    /// The same rows, held with another branch.
+    pub(crate) fn shared(&self) -> Self {
+        Self { is_shared: true, ..self.clone() }
+    }
+
+    /// Whether both hold the very same rows.
+    #[cfg(test)]
+    pub(crate) fn holds_with(&self, other: &Self) -> bool {
+        self.by_ordinal.ptr_eq(&other.by_ordinal)
+    }
+
     /// An empty table whose next record gets this ordinal.
     pub(crate) fn starting_at(next: u64) -> Self {
         Self { next, ..Self::default() }
@@ -86,6 +99,7 @@ impl Rows {
     }
 
     pub(crate) fn put(&mut self, key: RecordKey, record: Arc<Object>, fields: &[IndexFields]) {
+        self.is_shared = false;
         self.indexes.resize_with(fields.len(), Index::default);
         let ordinal = match self.by_key.get(&key) {
             Some(&ordinal) => ordinal,
@@ -132,6 +146,7 @@ impl Rows {
         fields: &[IndexFields],
     ) -> Option<Arc<Object>> {
         let ordinal = self.by_key.remove(key)?;
+        self.is_shared = false;
         let row = self.by_ordinal.remove(&ordinal).expect("every key has its place");
         for (index, fields) in self.indexes.iter_mut().zip(fields) {
             index.change(key, fields, Some(&row.record), None);
@@ -175,9 +190,9 @@ impl Rows {
         self.by_ordinal.len()
     }
 
-    /// About how many bytes of memory its rows take.
+    /// About how many bytes of memory its rows take; none where another branch holds them.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.bytes
+        if self.is_shared { 0 } else { self.bytes }
     }
 
     pub(crate) fn next(&self) -> u64 {

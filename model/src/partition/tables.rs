@@ -18,7 +18,10 @@ use crate::module::{Module, Relations, Rows};
 #[derive(Debug, Clone)]
 struct SharedTable {
     relations: Arc<Relations>,
+    /// As the branch holds it that had it first.
     rows: Arc<Rows>,
+    /// As the others hold it.
+    shared: Arc<Rows>,
 }
 
 /// The tables that are found again, by content.
@@ -38,11 +41,14 @@ impl SharedTables {
             let hash = content(&name, &rows);
             match self.0.get(&hash) {
                 Some(held) if Arc::ptr_eq(&held.relations, relations) => {
-                    module.set_shared_rows(name, Arc::clone(&held.rows));
+                    module.set_shared_rows(name, Arc::clone(&held.shared));
                 }
                 // Of another definition: its indexes are others.
                 Some(_) => {}
-                None => self.hold(hash, SharedTable { relations: Arc::clone(relations), rows }),
+                None => {
+                    let (relations, shared) = (Arc::clone(relations), Arc::new(rows.shared()));
+                    self.hold(hash, SharedTable { relations, rows, shared });
+                }
             }
         }
     }
@@ -53,7 +59,9 @@ impl SharedTables {
         let alone: Vec<Hash> = self
             .0
             .iter()
-            .filter(|(_, held)| Arc::strong_count(&held.rows) <= 2)
+            .filter(|(_, held)| {
+                Arc::strong_count(&held.rows) <= 2 && Arc::strong_count(&held.shared) == 1
+            })
             .map(|(hash, _)| *hash)
             .collect();
         alone.iter().for_each(|hash| _ = self.0.remove(hash));
@@ -110,19 +118,23 @@ mod tests {
         let table = TableName::parse(table).unwrap();
         let rows: Vec<_> =
             partition.branches().map(|branch| branch.module.rows(&table).unwrap()).collect();
-        Arc::ptr_eq(rows[0], rows[1])
+        rows[0].holds_with(rows[1])
     }
 
     #[test]
     fn branches_with_the_same_seed_hold_its_rows_once() {
         let mut shop = shops();
         assert!(is_shared(&shop.partition, "dishes") && is_shared(&shop.partition, "tickets"));
+        let taken = || shop.partition.branches().map(|branch| branch.module.memory_bytes());
+        assert_eq!(taken().filter(|bytes| *bytes > 0).count(), 1, "and they count once");
         let relations: Vec<_> =
             shop.partition.branches().map(|branch| Arc::clone(&branch.relations)).collect();
         assert!(Arc::ptr_eq(&relations[0], &relations[1]), "and what is derived of a definition");
         shop.insert("tickets", r#"{"id":"t2"}"#).unwrap();
         assert!(!is_shared(&shop.partition, "tickets"), "who changes a table has its own");
         assert_eq!(shop.rows("tickets").len(), 2);
+        let taken = shop.partition.branches().map(|branch| branch.module.memory_bytes());
+        assert_eq!(taken.filter(|bytes| *bytes > 0).count(), 2, "which counts");
         shop.key.branch = BranchId::parse("dar").unwrap();
         assert_eq!(shop.rows("tickets").len(), 1, "the other branch has what it had");
     }
