@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actors::{FrameKey, Frames, Memory, Requester};
+use actors::{FrameKey, Frames, Memory, MemoryClass, Requester};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Incarnation, Offset};
@@ -14,7 +14,7 @@ use crate::arrivals::Arrivals;
 use crate::auth::Principal;
 use crate::config::GatewayConfig;
 use crate::files::Files;
-use crate::limits::{BODIES_AT_ONCE, LARGE_AT_ONCE, Limits, RENDERS_AT_ONCE};
+use crate::limits::{ARRIVAL_BYTES_MIN, BODIES_AT_ONCE, LARGE_AT_ONCE, Limits, RENDERS_AT_ONCE};
 use crate::metrics::Counters;
 use crate::origins::{OriginPolicy, host_and_port};
 use crate::scoped_store::{NodeView, ScopedStore, StoreHandle};
@@ -67,6 +67,14 @@ pub(crate) struct SnapshotFrames {
     pub(crate) frames: Vec<(FrameKey, Frames)>,
 }
 
+/// How many bytes may be arriving: on a small node half of what requests may hold, so that others
+/// find room beside them; one large body always finds some.
+fn arrival_bytes_max(config: &GatewayConfig) -> usize {
+    let share = config.memory.share(MemoryClass::Requests) / 2;
+    let share = usize::try_from(share).unwrap_or(usize::MAX);
+    config.limits.arrival_bytes_max.min(share.max(ARRIVAL_BYTES_MIN))
+}
+
 impl AppState {
     /// The state of a node's gateway. The metrics recorder must be installed before, as counters
     /// are taken here.
@@ -75,6 +83,7 @@ impl AppState {
         store: StoreHandle,
         metrics: PrometheusHandle,
     ) -> Self {
+        let arrivals = Arrivals::new(arrival_bytes_max(&config), &config.memory);
         let own_hosts = config.advertised.as_deref().and_then(host_and_port);
         let origins = OriginPolicy {
             allowed: config.allowed_origins,
@@ -89,7 +98,7 @@ impl AppState {
             origins,
             socket_permits: Arc::new(Semaphore::new(config.limits.sockets_max)),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
-            arrivals: Arrivals::new(config.limits.arrival_bytes_max),
+            arrivals,
             body_turns: Arc::new(Semaphore::new(BODIES_AT_ONCE)),
             large_turns: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             snapshot_frames: tokio::sync::Mutex::default(),

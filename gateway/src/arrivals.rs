@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use actors::{HeldMemory, Memory, MemoryClass};
 use futures::task::AtomicWaker;
 
 use crate::client_address::ClientAddress;
@@ -32,9 +33,10 @@ struct Shared {
     book: Mutex<Book>,
 }
 
-#[derive(Default)]
 struct Book {
     bytes: usize,
+    /// The same, as requests of the node's memory.
+    held: HeldMemory,
     /// The number of the next arrival: those before are older.
     next: u64,
     peers: HashMap<ClientAddress, Holder>,
@@ -58,10 +60,17 @@ struct Cut {
 }
 
 impl Arrivals {
-    /// Nothing yet, of so many bytes at most.
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        let shared = Shared { bytes_max, bytes: AtomicUsize::new(0), book: Mutex::default() };
-        Self(Arc::new(shared))
+    /// Nothing yet, of so many bytes at most; what comes counts among this memory's requests.
+    pub(crate) fn new(bytes_max: usize, memory: &Memory) -> Self {
+        let book = Book {
+            bytes: 0,
+            held: memory.hold(MemoryClass::Requests, 0),
+            next: 0,
+            peers: HashMap::new(),
+            by_bytes: BTreeSet::new(),
+        };
+        let book = Mutex::new(book);
+        Self(Arc::new(Shared { bytes_max, bytes: AtomicUsize::new(0), book }))
     }
 
     /// Bytes that are held now.
@@ -91,7 +100,9 @@ impl Arrivals {
     fn with<T>(&self, act: impl FnOnce(&mut Book) -> T) -> T {
         let mut book = self.0.book.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut book);
-        self.0.bytes.store(book.bytes, Ordering::Relaxed);
+        let bytes = book.bytes;
+        self.0.bytes.store(bytes, Ordering::Relaxed);
+        book.held.set(bytes as u64);
         result
     }
 }
@@ -211,6 +222,10 @@ mod tests {
         SocketAddr::from(([10, 0, 0, last], 1)).into()
     }
 
+    fn arrivals(bytes_max: usize) -> Arrivals {
+        Arrivals::new(bytes_max, &Memory::unlimited())
+    }
+
     /// What comes from this address, so many KiB of it.
     fn arrived(all: &Arrivals, from: u8, kib: usize) -> Arrival {
         let mut arrival = all.arrival(peer(from));
@@ -220,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_largest_is_cut_first_and_of_equals_the_oldest() {
-        let all = Arrivals::new(100 * KIB);
+        let all = arrivals(100 * KIB);
         let (small, old) = (arrived(&all, 1, 16), arrived(&all, 1, 32));
         let young = arrived(&all, 1, 32);
         let last = arrived(&all, 1, 24);
@@ -230,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_address_loses_nothing_to_one_that_holds_more() {
-        let all = Arrivals::new(100 * KIB);
+        let all = arrivals(100 * KIB);
         let lone = arrived(&all, 1, 40);
         let many: Vec<Arrival> = (0..20).map(|_| arrived(&all, 2, 8)).collect();
         assert!(!lone.is_cut());
@@ -240,7 +255,7 @@ mod tests {
 
     #[test]
     fn one_that_was_cut_counts_no_more_until_it_ends() {
-        let all = Arrivals::new(64 * KIB);
+        let all = arrivals(64 * KIB);
         let mut cut = arrived(&all, 1, 72);
         assert!(cut.is_cut());
         cut.holds(80 * KIB);
@@ -256,7 +271,7 @@ mod tests {
 
     #[test]
     fn who_holds_its_share_is_refused_before_it_sends() {
-        let all = Arrivals::new(100 * KIB);
+        let all = arrivals(100 * KIB);
         let _large = arrived(&all, 1, 60);
         assert!(!all.is_refused(peer(1), 40 * KIB), "there is room");
         assert!(all.is_refused(peer(1), 48 * KIB));
@@ -265,8 +280,19 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_counts_among_the_requests_of_the_node() {
+        let memory = Memory::unlimited();
+        let all = Arrivals::new(100 * KIB, &memory);
+        let (first, second) = (arrived(&all, 1, 16), arrived(&all, 2, 96));
+        assert!(second.is_cut());
+        assert_eq!(memory.held(MemoryClass::Requests), 16 * KIB as u64);
+        drop((first, second));
+        assert_eq!(memory.held(MemoryClass::Requests), 0);
+    }
+
+    #[test]
     fn less_than_a_step_is_not_counted() {
-        let all = Arrivals::new(64 * KIB);
+        let all = arrivals(64 * KIB);
         let _small: Vec<Arrival> = (0..100).map(|_| arrived(&all, 1, 7)).collect();
         assert_eq!(all.bytes(), 0);
     }

@@ -238,6 +238,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::timeout;
 
+    use actors::Memory;
+
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(200);
@@ -247,7 +249,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = listener.local_addr().unwrap();
         let limits = Limits { answer_stall_max: SHORT, ..Limits::default() };
-        let connections = Connections::new(listener, Arrivals::new(1024), Arc::new(limits));
+        let connections =
+            Connections::new(listener, Arrivals::new(1024, &Memory::unlimited()), Arc::new(limits));
         let client = TcpStream::connect(to).await.unwrap();
         (connections.accept().await.unwrap(), client)
     }

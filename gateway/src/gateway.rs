@@ -57,11 +57,6 @@ impl Gateway {
         crate::accept::serve(connections, self.routes(), stop, &self.app.limits).await
     }
 
-    /// Bytes of heads, bodies and messages that are on their way to this node now.
-    pub fn arriving_bytes(&self) -> usize {
-        self.app.arrivals.bytes()
-    }
-
     /// Stops taking new work: `readyz` says so, and every socket is closed once its last
     /// acknowledgement is written. Returns when they are gone or have had their time.
     pub async fn drain(&self) {

@@ -335,6 +335,8 @@ fn least(window: Duration) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use actors::Memory;
+
     use super::*;
 
     const WINDOW: Duration = Duration::from_secs(10);
@@ -367,7 +369,7 @@ mod tests {
     #[test]
     fn a_state_ends_when_its_time_is_over() {
         let limits = Limits::default();
-        let intake = Intake::detached(&Arrivals::new(1024 * 1024));
+        let intake = Intake::detached(&Arrivals::new(1024 * 1024, &Memory::unlimited()));
         let longest = || {
             let deadline = intake.read_deadline(&limits).unwrap()?;
             Some(deadline.duration_since(intake.state().since))
@@ -387,7 +389,7 @@ mod tests {
 
     #[test]
     fn control_frames_do_not_hide_an_unfinished_message() {
-        let intake = Intake::detached(&Arrivals::new(1024 * 1024));
+        let intake = Intake::detached(&Arrivals::new(1024 * 1024, &Memory::unlimited()));
         intake.becomes_socket();
         intake.has_read(64 * 1024 + 6);
         intake.passed(6);
@@ -402,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_head_that_has_to_give_way_is_read_no_further() {
-        let intake = Intake::detached(&Arrivals::new(16 * 1024));
+        let intake = Intake::detached(&Arrivals::new(16 * 1024, &Memory::unlimited()));
         intake.has_read(32 * 1024);
         assert!(intake.read_deadline(&Limits::default()).is_err());
     }

@@ -157,6 +157,10 @@ pub const SLOWEST_BYTES_PER_SECOND: u64 = 16 * 1024;
 /// How long a close frame may take to be written, and to be answered.
 pub const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
+/// Least bytes that may be arriving at a node, however little memory it has: one of the largest
+/// bodies, and half as much beside it.
+pub const ARRIVAL_BYTES_MIN: usize = LARGE_BODY_BYTES_MAX / 2 * 3;
+
 /// The bounds an assembler may set.
 ///
 /// No state of a connection lasts for ever:

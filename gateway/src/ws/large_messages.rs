@@ -8,23 +8,30 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use actors::in_background;
+use actors::{HeldMemory, Memory, MemoryClass, in_background};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::app::AppState;
 use crate::intake::{Intake, WorkPermit};
-use crate::limits::{MESSAGE_BYTES_MAX, TURN_WAIT_MAX};
+use crate::limits::{MESSAGE_BYTES_MAX, REQUEST_COST, TURN_WAIT_MAX};
 use crate::ws::dialect::{ClientFrame, Dialect, UnreadableFrame};
 
 /// The large messages of one socket.
 pub(crate) struct LargeMessages {
     usual_turns: Arc<Semaphore>,
     large_turns: Arc<Semaphore>,
+    memory: Memory,
     reading: Option<ReadingMessage>,
     /// The turn of the one that is being decided.
-    turn: Option<WorkPermit>,
+    turn: Option<Turn>,
+}
+
+/// The turn of a message, and what it takes of the node's memory.
+struct Turn {
+    _permit: Option<WorkPermit>,
+    _held: HeldMemory,
 }
 
 /// A message that was read.
@@ -38,7 +45,7 @@ pub(crate) enum ReadMessage {
 }
 
 struct ReadingMessage {
-    read: BoxFuture<'static, (Option<WorkPermit>, ReadMessage)>,
+    read: BoxFuture<'static, (Option<Turn>, ReadMessage)>,
     /// Until when it waits for its turn.
     until: Instant,
 }
@@ -48,7 +55,8 @@ impl LargeMessages {
     pub(crate) fn new(app: &AppState) -> Self {
         let (usual_turns, large_turns) =
             (Arc::clone(&app.body_turns), Arc::clone(&app.large_turns));
-        Self { usual_turns, large_turns, reading: None, turn: None }
+        let memory = app.memory.clone();
+        Self { usual_turns, large_turns, memory, reading: None, turn: None }
     }
 
     /// Whether one waits, is read or is being decided.
@@ -67,8 +75,11 @@ impl LargeMessages {
     ) {
         let is_large = message.len() > MESSAGE_BYTES_MAX;
         let turns = Arc::clone(if is_large { &self.large_turns } else { &self.usual_turns });
+        let memory = self.memory.clone();
         let read = Box::pin(async move {
-            let turn = turns.acquire_owned().await.ok();
+            let permit = turns.acquire_owned().await.ok();
+            let held = memory.hold(MemoryClass::Requests, message.len() as u64 * REQUEST_COST);
+            let turn = Turn { _permit: permit, _held: held };
             intake.delivered();
             let read = in_background(move || {
                 if is_large && !dialect.brings_snapshot(&message) {
@@ -77,7 +88,8 @@ impl LargeMessages {
                 let frame = dialect.parse(&message);
                 ReadMessage::Frame(message, frame)
             });
-            (turn.filter(|_| is_large), read.await.unwrap_or(ReadMessage::Failed))
+            let message = read.await.unwrap_or(ReadMessage::Failed);
+            (Some(turn).filter(|_| is_large), message)
         });
         self.reading = Some(ReadingMessage { read, until: now + TURN_WAIT_MAX });
     }
@@ -114,13 +126,15 @@ mod tests {
     #[tokio::test]
     async fn a_large_message_waits_until_another_is_decided() {
         let large_turns = Arc::new(Semaphore::new(1));
+        let memory = Memory::unlimited();
         let messages = || LargeMessages {
+            memory: memory.clone(),
             usual_turns: Arc::new(Semaphore::new(1)),
             large_turns: Arc::clone(&large_turns),
             reading: None,
             turn: None,
         };
-        let intake = Intake::detached(&Arrivals::new(usize::MAX));
+        let intake = Intake::detached(&Arrivals::new(usize::MAX, &Memory::unlimited()));
         let post = format!(
             r#"{{"type":"publish","topic":"sync::dar::pos","data":{{"snapshot":{{"x":"{}"}}}}}}"#,
             "x".repeat(MESSAGE_BYTES_MAX)
@@ -135,11 +149,14 @@ mod tests {
         assert!(matches!(read, ReadMessage::Frame(_, Ok(_))));
         came(&mut second);
         assert!(first.is_busy() && second.is_busy());
+        assert!(memory.held(MemoryClass::Requests) > MESSAGE_BYTES_MAX as u64, "it counts");
         assert!(poll_fn(|context| second.poll_read(context)).now_or_never().is_none());
         first.decided();
         assert!(!first.is_busy());
         let read = poll_fn(|context| second.poll_read(context)).await;
         assert!(matches!(read, ReadMessage::Frame(_, Ok(_))));
         assert!(second.is_busy() && second.waits_until().is_none());
+        second.decided();
+        assert_eq!(memory.held(MemoryClass::Requests), 0);
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct InFlight {
     pub(crate) pending: PendingReply,
     /// Whether its event came first and it was acknowledged with it.
     pub(crate) acknowledged: bool,
+    /// What it took as it was sent.
+    bytes: usize,
 }
 
 #[derive(Default)]
@@ -98,6 +100,12 @@ impl PublishQueues {
         self.by_module.entry(queued.command.key.clone()).or_default().queued.push_back(queued);
     }
 
+    /// What publishes took as they were sent that have no outcome yet, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let in_flight = self.by_module.values().filter_map(|queue| queue.in_flight.as_ref());
+        self.bytes + in_flight.map(|in_flight| in_flight.bytes).sum::<usize>()
+    }
+
     /// The publishes whose turn it is.
     pub(crate) fn next_commands(&mut self, may: impl Fn(&BranchKey) -> bool) -> Vec<Command> {
         let mut commands = Vec::new();
@@ -109,7 +117,7 @@ impl PublishQueues {
                 // From here on it does not count as waiting: the limits are for what is not
                 // submitted yet.
                 let id = command.id.clone();
-                queue.in_flight = Some(InFlight { id, pending, acknowledged: false });
+                queue.in_flight = Some(InFlight { id, pending, acknowledged: false, bytes });
                 (self.count, self.bytes) = (self.count - 1, self.bytes - bytes);
                 commands.push(command);
             }

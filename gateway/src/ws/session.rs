@@ -202,6 +202,11 @@ impl Session {
         self.dialect
     }
 
+    /// What publishes took as they were sent that have no outcome yet, in bytes.
+    pub(crate) fn publish_bytes(&self) -> usize {
+        self.publishes.bytes()
+    }
+
     /// Whether every publish is decided.
     pub(crate) fn is_idle(&self) -> bool {
         self.publishes.is_idle()

@@ -10,7 +10,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::{DeltaStream, Follow, HeldMemory, RouteError, TopicSubscription, offload};
+use actors::{
+    DeltaStream, Follow, HeldMemory, MemoryClass, RouteError, TopicSubscription, offload,
+};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -23,7 +25,7 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use crate::app::{App, now};
 use crate::error::ApiError;
 use crate::intake::Intake;
-use crate::limits::{CONTROL_FRAME_BYTES, READ_INLINE_BYTES};
+use crate::limits::{CONTROL_FRAME_BYTES, READ_INLINE_BYTES, REQUEST_COST};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
@@ -90,6 +92,8 @@ struct SocketTask {
     actions: VecDeque<SessionAction>,
     rendering: Option<BoxFuture<'static, Rendered>>,
     large: LargeMessages,
+    /// What publishes without an outcome take of the node's memory.
+    publishes: HeldMemory,
     /// What the session asked the store for and that is not answered yet.
     calls: FuturesUnordered<BoxFuture<'static, TaskResult>>,
     /// Follows that began, and whose streams the session has not opened yet.
@@ -120,6 +124,7 @@ impl SocketTask {
         let catalogues = app.node().catalogues();
         Self {
             large: LargeMessages::new(&app),
+            publishes: app.memory.hold(MemoryClass::Requests, 0),
             outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max, held),
             app,
             store,
@@ -151,6 +156,7 @@ impl SocketTask {
             if self.session.is_idle() {
                 self.large.decided();
             }
+            self.publishes.set(self.session.publish_bytes() as u64 * REQUEST_COST);
             if let Some(end) = self.on_time(Instant::now()) {
                 return end;
             }
@@ -201,7 +207,9 @@ impl SocketTask {
     /// Whether the client may ask for more.
     fn may_read(&self) -> bool {
         let busy = self.session.is_busy() || self.large.is_busy();
-        let ready = self.rendering.is_none() && !busy;
+        // Where requests hold too much, a client waits for what it has sent.
+        let waits = self.publishes.bytes() > 0 && self.publishes.is_over();
+        let ready = self.rendering.is_none() && !busy && !waits;
         ready && self.outbox.accepts_more() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
