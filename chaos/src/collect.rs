@@ -4,6 +4,7 @@
 //! Promise: replicas are read only after all of a partition have applied the same index.
 //! Refused: a partial answer. One node that cannot be read is an error.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -105,17 +106,23 @@ pub async fn tables(nodes: &[NodeAddress]) -> Result<Vec<TableReading>> {
     Ok(tables)
 }
 
-/// The terms of all partitions added up, as the first node that answers knows them; each election
-/// raises it. `None` where no node answers.
+/// The highest terms of all partitions, added up, over what the nodes know; each election raises
+/// it. `None` where no node answers, or a leader is not the preferred one: its return is an
+/// election, too.
 pub async fn terms(nodes: &[NodeAddress]) -> Option<u64> {
     let client = slow_http_client().ok()?;
+    let mut terms: BTreeMap<u64, u64> = BTreeMap::new();
     for (_, http) in nodes {
-        if let Ok(status) = get(&client, http, "/api/cluster/status").await {
-            let partitions = status["partitions"].as_array()?;
-            return Some(partitions.iter().filter_map(|it| it["term"].as_u64()).sum());
+        let Ok(status) = get(&client, http, "/api/cluster/status").await else { continue };
+        for partition in status["partitions"].as_array()? {
+            if partition["leader"] != partition["preferred"] {
+                return None;
+            }
+            let highest = terms.entry(partition["id"].as_u64()?).or_default();
+            *highest = (*highest).max(partition["term"].as_u64()?);
         }
     }
-    None
+    (!terms.is_empty()).then(|| terms.into_values().sum())
 }
 
 fn last_sequence(events: &[Value]) -> Value {

@@ -24,6 +24,9 @@ pub enum FailureKind {
     /// The logs or the replicas cannot be read at the end.
     #[serde(rename = "cannot-be-read")]
     StateUnreadable,
+    /// Leaders changed while hostile clients were all that happened.
+    #[serde(rename = "clients-cost-elections")]
+    ElectionsByClients,
 }
 
 /// One failure.
@@ -47,7 +50,7 @@ impl FailureKind {
     pub fn indicts_build(self) -> bool {
         match self {
             Self::NodeExited | Self::NodeNotRecovered | Self::ImpossibleResponses => true,
-            Self::WritesNotResumed | Self::StateUnreadable => false,
+            Self::WritesNotResumed | Self::StateUnreadable | Self::ElectionsByClients => false,
         }
     }
 }

@@ -24,7 +24,7 @@ pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The word in the log of a node that found its files corrupt.
 const CORRUPTION_MESSAGE: &str = "damaged";
 
-/// The fault whose elections are counted and reported: clients should cause none.
+/// The fault whose elections are counted: in a run of nothing else there must be none.
 pub const HOSTILE_CLIENT: &str = "hostile-client";
 
 /// How long a node with a flipped bit may take to become ready or to find the corruption.

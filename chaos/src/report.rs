@@ -146,8 +146,7 @@ impl Report {
         if hostile.windows > 0 {
             let _ = writeln!(
                 text,
-                "{} times a hostile client was the only fault; elections meanwhile, among them \
-                 leaderships that return after an earlier fault: {}",
+                "{} times a hostile client was the only fault; elections meanwhile: {}",
                 hostile.windows, hostile.elections
             );
         }

@@ -14,8 +14,8 @@ use model::{
     Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
     BulkOperation, ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField,
     Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange, FieldCondition,
-    Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId, Object, Offset,
-    Operator, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
+    Hash, Head, Holds, Incarnation, LogCursor, LogHead, MendClock, ModuleChange, ModuleId, Object,
+    Offset, Operator, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
     RecordChange, RecordKey, RecordMutation, Reject, Replace, ReplaceChildren, Request, Reserve,
     Reset, Restore, RestoreMode, Revision, Schema, Seed, TableName, Timestamp, Transaction,
     Validation, Value, VersionRule, codec,
@@ -150,6 +150,17 @@ fn an_event_of_the_whole_module() {
     assert_eq!(hex(&codec::bare(&acts)), "00010203");
     assert_eq!(hex(&codec::bare(&BulkOperation::Sequence)), "04");
     assert_eq!(hex(&codec::bare(&BulkOperation::Clock)), "05");
+}
+
+#[test]
+fn a_batch_that_mends_a_clock() {
+    let (reason, requested_by) = ("why".to_owned(), Some("me".to_owned()));
+    let entry = batch(vec![Request::MendClock(MendClock { reason, requested_by })]);
+    assert_eq!(
+        hex(&entry.encode()),
+        "0100100198c2c8b7bf688001100303030303030303030303030303030301017301310364617203706f\
+         7301047265737401000000000100000b0377687901026d65",
+    );
 }
 
 fn purge() -> Request {

@@ -41,6 +41,8 @@ pub(crate) struct Attack {
     pub(crate) about: &'static str,
     /// How much a node's memory may grow meanwhile, in MiB.
     pub(crate) memory_max_mib: u64,
+    /// The answers that show that it was one: without any of them nothing was attacked.
+    pub(crate) shown_by: &'static [&'static str],
     /// Brings the data that it needs.
     pub(crate) prepare: fn(Target) -> BoxFuture<'static, Result<()>>,
     /// Attacks for so long.

@@ -43,6 +43,7 @@ pub(crate) struct Report {
     /// How long that took; `None` where a minute was not enough.
     back_after: Option<Duration>,
     memory_max: u64,
+    shown_by: &'static [&'static str],
     /// Whether the ratio is judged: on a machine shared with others it says little.
     pub(crate) judges_times: bool,
     leader_changes: u64,
@@ -75,6 +76,7 @@ impl Watch {
             memory: memory.unwrap_or_default(),
             back_after,
             memory_max: attack.memory_max_mib,
+            shown_by: attack.shown_by,
             judges_times: true,
             leader_changes: terms(cluster).await?.saturating_sub(self.terms),
             answers,
@@ -136,6 +138,13 @@ impl Report {
             && self.leader_changes == 0
             // A defect: whatever is sent, it is answered or refused.
             && !self.answers.0.contains_key("500")
+            && self.was_attack()
+    }
+
+    /// Whether the attack reached what it attacks.
+    fn was_attack(&self) -> bool {
+        let seen = |answer: &&str| self.answers.0.get(*answer).is_some_and(|count| *count > 0);
+        self.shown_by.iter().any(|answer| seen(&answer))
     }
 
     /// The same as one line of JSON.

@@ -31,6 +31,10 @@ const WRITERS: usize = 4;
 const RECORD_BYTES: usize = 16 << 10;
 /// How long the leader is waited for in vain at most.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How soon another node is to lead: two seconds, and what a look every tenth of one adds.
+const AWAY_MAX: Duration = Duration::from_millis(2_500);
+/// How long a write may take meanwhile: until another node leads, and a retry.
+const WRITE_MAX: Duration = Duration::from_secs(5);
 
 /// A file system in memory, which is gone when this is dropped.
 struct SmallDisk(PathBuf);
@@ -129,7 +133,8 @@ async fn main() -> Result<()> {
     for node in cluster.ids() {
         cluster.stop(node).await?;
     }
-    let is_fine = away.is_some() && back.is_some() && seen.failed == 0 && said;
+    let is_soon = away.is_some_and(|took| took <= AWAY_MAX) && seen.longest <= WRITE_MAX;
+    let is_fine = is_soon && back.is_some() && seen.failed == 0 && said;
     ensure!(is_fine, "something is wrong: see above");
     Ok(())
 }

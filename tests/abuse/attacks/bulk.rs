@@ -32,6 +32,7 @@ pub(crate) const REPLACE: Attack = Attack {
     name: "bulk-replace",
     about: "4 clients replace 100,000 rows again and again; once 24 changes of leader",
     memory_max_mib: 1536,
+    shown_by: &["200"],
     prepare: |_| async { Ok(()) }.boxed(),
     run: |target, phase| async move { replace(&target, BRANCH, phase).await }.boxed(),
 };
@@ -41,6 +42,7 @@ pub(crate) const SAME_PARTITION: Attack = Attack {
     name: "bulk-neighbour",
     about: "4 clients replace 100,000 rows of a branch of the polite client's own partition",
     memory_max_mib: 1536,
+    shown_by: &["200"],
     prepare: |target| async move { make(&target, &neighbour()?).await }.boxed(),
     run: |target, phase| async move { replace(&target, &neighbour()?, phase).await }.boxed(),
 };
@@ -50,6 +52,7 @@ pub(crate) const PURGE: Attack = Attack {
     name: "bulk-purge",
     about: "1,000,000 rows purged, restored and purged again; 625,000 once cost 504s elsewhere",
     memory_max_mib: 4096,
+    shown_by: &["200"],
     prepare: |target| async move { fill(&target).await }.boxed(),
     run: |target, phase| async move { purge(&target, phase).await }.boxed(),
 };

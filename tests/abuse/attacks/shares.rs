@@ -21,6 +21,7 @@ pub(crate) const BATCHES: Attack = Attack {
     about: "32 clients with batches of 500 changes beside single writes of the same branch, which \
             once took 6.8 s each",
     memory_max_mib: 512,
+    shown_by: &["200"],
     prepare: |_| async { Ok(()) }.boxed(),
     run: |target, phase| {
         async move {
