@@ -144,7 +144,7 @@ impl Report {
     /// Whether the attack reached what it attacks.
     fn was_attack(&self) -> bool {
         let seen = |answer: &&str| self.answers.0.get(*answer).is_some_and(|count| *count > 0);
-        self.shown_by.iter().any(|answer| seen(&answer))
+        self.shown_by.iter().any(seen)
     }
 
     /// The same as one line of JSON.
