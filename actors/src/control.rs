@@ -28,7 +28,8 @@ use crate::client::{CatalogueClient, LocalPartition, LocalPartitions};
 use crate::handover::Handover;
 use crate::level_gate::LevelGate;
 use crate::partition::activations::Activations;
-use crate::partition::machine::{AppliedPartition, PartitionMachine};
+use crate::partition::applied::AppliedPartition;
+use crate::partition::machine::PartitionMachine;
 use crate::partition::proposer::random;
 use crate::partition::{PartitionActor, PartitionArguments};
 

@@ -5,10 +5,21 @@ use std::time::Duration;
 
 /// How long a request may take in all, from where the gateway takes it (decision 25).
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// The same of a bulk operation and of a command larger than [`PART_BYTES`]: those of others before
+/// it take their turns, and a million rows some seconds.
+pub const LONG_DEADLINE: Duration = Duration::from_secs(60);
 /// Commands in one Raft entry: packing them is the biggest lever on CPU per command.
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of commands in one Raft entry: an entry must not hold up a heartbeat.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a command from which it goes into the log in pieces of so many, others in between: what
+/// one disk and one link take in some milliseconds.
+pub const PART_BYTES: usize = 128 * 1024;
+/// Rows of a branch from which its bulk operations are applied beside the partition, as those in
+/// pieces are: below it that takes some milliseconds.
+pub const LONG_ROWS: u64 = 1_000;
+/// How long a read waits for a large change of its branch that is being applied.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Changes in one Raft entry, where it holds more than one command: nothing else of its partition
 /// is decided while an entry is, so that a single write never waits for more than one batch.
 pub const BATCH_CHANGES_MAX: u64 = 512;

@@ -23,6 +23,7 @@ use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUF
 use crate::message::{BusyScope, Refusal};
 
 pub(crate) mod activations;
+pub(crate) mod applied;
 pub(crate) mod branch;
 mod fair_queue;
 pub(crate) mod machine;
@@ -31,8 +32,9 @@ mod transfer;
 pub(crate) mod weight;
 
 use activations::{Activations, Admission, BranchHandle, BranchMessage};
+use applied::AppliedPartition;
 use branch::{BranchActor, BranchArguments};
-use machine::{AppliedPartition, PartitionMachine};
+use machine::PartitionMachine;
 use proposer::{Proposer, Submission};
 
 /// How often a leader looks whether branches are idle and whether another node should lead.

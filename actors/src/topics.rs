@@ -64,7 +64,8 @@ impl Topics {
     pub(crate) async fn publish(&self, post: Post) -> Result<(), RouteError> {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let request = PublishRequest { topics: self, post };
-        let published = retry(deadline, |timeout| self.attempt(&request, timeout)).await;
+        let published =
+            retry(deadline, ATTEMPT_TIMEOUT, |timeout| self.attempt(&request, timeout)).await;
         published.map_err(route_error)
     }
 

@@ -186,6 +186,11 @@ impl Branch {
         }
     }
 
+    /// Records that purges and resets took out and that may come back.
+    pub fn archived_rows(&self) -> u64 {
+        self.archive.records()
+    }
+
     /// The commit time of the last command: no event is stamped earlier, but the one that mends it.
     pub fn last_commit_at(&self) -> Timestamp {
         self.last_commit_at

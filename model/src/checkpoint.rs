@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! partition                                   uptime, level, which branches
+//! staged                                      the pieces of a large command, where some wait
 //! schema/<hash>                               one per distinct schema
 //! b/<branch>/<module>/head                    definition, counters, offsets, how many records
 //! b/<branch>/<module>/records/<table>/<page>  the records of 256 ordinals
@@ -36,6 +37,7 @@ use crate::sequence::{SequenceCounters, SequenceRule};
 use crate::value::Object;
 
 const PARTITION: &str = "partition";
+const STAGED: &str = "staged";
 
 /// A chunk that only a build of the next level writes and reads.
 #[cfg(feature = "next-level")]

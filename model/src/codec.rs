@@ -78,6 +78,10 @@ pub enum FormatKind {
     ProcedureArguments = 42,
     /// What a stored procedure answers.
     ProcedureAnswer = 43,
+    /// A partition's log entry: a piece of a batch that is too large for one.
+    BatchPart = 44,
+    /// The pieces of such a batch in a checkpoint.
+    StagedBatch = 45,
     /// Something that only a build with the feature `next-level` writes.
     NextLevel = 63,
     /// A vote of a Raft group.
@@ -253,6 +257,11 @@ pub fn decode_entry<T: Versioned>(bytes: &[u8]) -> Result<(u16, T), EntryError> 
         return Err(EntryError::Level { needed: level });
     }
     Ok((level, decode(value)?))
+}
+
+/// Which kind a log entry is of, by its envelope; `None` where it is too short to have one.
+pub(crate) fn entry_kind(bytes: &[u8]) -> Option<u8> {
+    bytes.get(LEVEL_BYTES).copied()
 }
 
 /// Encodes a value of a type that is not ours to declare; its only version is 1.

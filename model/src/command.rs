@@ -420,8 +420,9 @@ pub struct Reset {
 /// nothing, and its id is taken all the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Replace {
-    /// By table: an array of records. Tables that are not named stay as they are.
-    pub tables: Object,
+    /// By table: an array of records. Tables that are not named stay as they are. Shared, as a
+    /// command is copied for each attempt and this may be many megabytes.
+    pub tables: Arc<Object>,
     /// The revision the client's state has; below the module's it is refused.
     pub revision: Option<u64>,
 }

@@ -10,6 +10,7 @@
 //! - a refused command changes nothing, and takes no number of a sequence.
 
 mod archive;
+mod batch_part;
 pub mod branch;
 mod canonical;
 pub mod checkpoint;
@@ -46,6 +47,7 @@ pub mod store;
 mod testing;
 pub mod value;
 
+pub use batch_part::{BatchPart, LongCommand, LongOutcome, PartitionEntry};
 pub use branch::{Branch, IgnoredLeap, Reservation, RuleSource};
 pub use canonical::hash as canonical_hash;
 pub use cluster::{

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use crate::batch_part::{BatchPart, LongCommand, LongOutcome, StagedBatch};
 use crate::branch::{ApplyContext, Branch};
 use crate::codec::{self, CodecError};
 use crate::command::{Batch, Command, Request};
@@ -29,6 +30,8 @@ pub struct Partition {
     /// The highest level applied.
     pub(crate) level: u16,
     pub(crate) branches: OrdMap<BranchKey, Arc<Branch>>,
+    /// The pieces of a large command that is not whole yet.
+    pub(crate) staged: Option<StagedBatch>,
     /// Not part of what replicas agree on: only where equal schemas are found again.
     pub(crate) schemas: Schemas,
     /// Nor this: where equal tables are.
@@ -72,6 +75,7 @@ impl Partition {
         self.level = self.level.max(batch.level);
         // The log's own time, so that all replicas forget the same outcomes at the same entry.
         self.uptime_ms = self.uptime_ms.saturating_add(batch.elapsed_ms);
+        self.staged = self.staged.take().filter(|staged| !staged.is_stale(self.uptime_ms));
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover)
             && batch.entropy.starts_with(&mutant::FIRST_OF_TERM)
         {
@@ -109,6 +113,31 @@ impl Partition {
         if branch.definition().is_some() {
             self.memory_bytes += branch.memory_bytes();
             self.branches.insert(command.key.clone(), Arc::new(branch));
+        }
+        applied
+    }
+
+    /// Takes a piece of a large command. With the last one, the work that is left to do: its branch
+    /// must not be changed before [`Partition::finish`] has taken what came of it.
+    pub fn stage(&mut self, part: BatchPart) -> Option<LongCommand> {
+        self.level = self.level.max(part.level);
+        let is_last = part.is_last();
+        self.staged = StagedBatch::with(self.staged.take(), part, self.uptime_ms);
+        let staged = if is_last { self.staged.take()? } else { return None };
+        let new = || Branch::new(staged.key().clone(), self.procedures.clone());
+        let branch = self.branch(staged.key()).cloned().unwrap_or_else(new);
+        Some(LongCommand { staged, branch, uptime_ms: self.uptime_ms, level: self.level })
+    }
+
+    /// Takes over what a large command came to.
+    pub fn finish(&mut self, outcome: LongOutcome) -> AppliedCommand {
+        let LongOutcome { mut branch, command, applied } = outcome;
+        share(&mut branch, &command.request, &mut self.schemas, &mut self.tables);
+        // Only a definition makes a branch, here as well.
+        if branch.definition().is_some() {
+            let before = self.branch(&command.key).map_or(0, Branch::memory_bytes);
+            self.memory_bytes = self.memory_bytes - before + branch.memory_bytes();
+            self.branches.insert(command.key, Arc::new(branch));
         }
         applied
     }
@@ -159,9 +188,9 @@ impl Partition {
         self.branches.values().map(|branch| &**branch)
     }
 
-    /// About how many bytes of memory its branches take.
+    /// About how many bytes of memory its branches take, and the pieces of a large command.
     pub fn memory_bytes(&self) -> u64 {
-        self.memory_bytes
+        self.memory_bytes + self.staged.as_ref().map_or(0, StagedBatch::memory_bytes)
     }
 
     /// How many branches there are. O(1).

@@ -133,7 +133,7 @@ impl Player {
                 numbers: rest == "numbers too",
             }),
             "restore" => self.restore(rest),
-            "tables" => Request::Replace(Replace { tables: object(rest), revision: None }),
+            "tables" => Request::Replace(Replace { tables: object(rest).into(), revision: None }),
             _ => Request::Transaction(transaction(asked, more)),
         }
     }

@@ -100,7 +100,7 @@ mod tests {
         shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
         shop.insert("tickets", r#"{"id":"b"}"#).unwrap();
         let tables = crate::testing::object(r#"{"tickets":[{"id":"b","n":1},{"id":"c"}]}"#);
-        let replace = crate::Replace { tables, revision: None };
+        let replace = crate::Replace { tables: tables.into(), revision: None };
         let accepted = shop.run(crate::Request::Replace(replace)).unwrap();
         let table = TableName::parse("tickets").unwrap();
         let record = |id: &str| record_key(&shop.key, &table, &RecordKey(id.into()));

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
-    Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
+    Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BatchPart, BranchId, BranchKey,
     BulkOperation, ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField,
     Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange, FieldCondition,
     Hash, Head, Holds, Incarnation, LogCursor, LogHead, MendClock, ModuleChange, ModuleId, Object,
-    Offset, Operator, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
-    RecordChange, RecordKey, RecordMutation, Reject, Replace, ReplaceChildren, Request, Reserve,
-    Reset, Restore, RestoreMode, Revision, Schema, Seed, TableName, Timestamp, Transaction,
-    Validation, Value, VersionRule, codec,
+    Offset, Operator, Origin, Outcome, Part, Partition, PartitionEntry, Precondition,
+    ProcedureCall, Purge, Read, RecordChange, RecordKey, RecordMutation, Reject, Replace,
+    ReplaceChildren, Request, Reserve, Reset, Restore, RestoreMode, Revision, Schema, Seed,
+    TableName, Timestamp, Transaction, Validation, Value, VersionRule, codec,
 };
 
 fn object(json: &str) -> Object {
@@ -173,7 +173,7 @@ fn purge() -> Request {
 }
 
 fn replace(json: &str) -> Request {
-    Request::Replace(Replace { tables: object(json), revision: Some(300) })
+    Request::Replace(Replace { tables: object(json).into(), revision: Some(300) })
 }
 
 #[test]
@@ -409,4 +409,24 @@ fn a_checkpoint() {
         partition.state_hash().to_string(),
         "f0d8d6ab319c0167e8f2ece3d61c4e88a74ad4dffed0d1b019e8d7e45693e388"
     );
+}
+
+#[test]
+fn a_piece_of_a_batch() {
+    let entry = batch(vec![write()]);
+    let entries = BatchPart::entries(&entry, 40);
+    let shown: Vec<String> = entries.iter().map(|bytes| hex(bytes)).collect();
+    let expected = [
+        "01002c0110030303030303030303030303030303030364617203706f730003280100100198c2c8b7\
+         bf68800110030303030303030303030303030303030101730131036461720370",
+        "01002c0110030303030303030303030303030303030364617203706f730103286f73010472657374\
+         0100000000010000000100020174010269640301370500010202010166010176",
+        "01002c0110030303030303030303030303030303030364617203706f7302030d020163016d030204\
+         0301370000",
+    ];
+    assert_eq!(shown, expected);
+    let PartitionEntry::Part(part) = PartitionEntry::decode(&entries[1]).unwrap() else {
+        panic!("a piece")
+    };
+    assert_eq!((part.number, part.count, part.level), (1, 3, codec::LEVEL));
 }

@@ -1,10 +1,16 @@
 //! Blocking: runs work that may wait for a disk where it holds up no other task.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
 /// How much less the processor is given to work that may lie behind, in the steps of `nice`.
 const NICENESS: i32 = 10;
+/// How long such work waits at most in a simulation before it runs, in milliseconds.
+#[cfg(any(test, feature = "testing"))]
+const SIMULATED_PAUSE_MAX_MS: u64 = 2_000;
 
 /// Runs work that may block on tokio's pool of blocking threads. In a simulation it runs at once,
 /// on the only thread, and takes no time.
@@ -44,6 +50,44 @@ pub(crate) async fn low_priority<T: Send + 'static>(
         tracing::error!(%error, "no thread for long work");
     }
     result.await
+}
+
+/// Runs work of up to seconds on a thread of its own of low priority, without waiting for it. In a
+/// simulation it runs a little later. Where no thread can be started it runs at once.
+pub(crate) fn run_beside(work: impl FnOnce() + Send + 'static) {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::simulated::is_active() {
+        let pause = crate::simulated::next_u64().unwrap_or(0) % SIMULATED_PAUSE_MAX_MS;
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+            work();
+        });
+        return;
+    }
+    // Shared, as a thread that cannot be started takes the work with it.
+    let work = Arc::new(Mutex::new(Some(work)));
+    let beside = Arc::clone(&work);
+    let run = move || {
+        lower_priority();
+        if let Some(work) = beside.lock().take() {
+            work();
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("long work".into()).spawn(run) {
+        tracing::error!(%error, "no thread for long work");
+        if let Some(work) = work.lock().take() {
+            work();
+        }
+    }
+}
+
+/// Drops a value of many parts, which takes long, on a thread of low priority.
+pub fn drop_beside<T: Send + 'static>(value: T) {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::simulated::is_active() {
+        return drop(value);
+    }
+    run_beside(move || drop(value));
 }
 
 /// Lowers the priority of the calling thread.

@@ -32,6 +32,7 @@ pub use device::{Device, RealDevice};
 pub use simulated::{
     BitFlip, CrashKind, DamageTarget, DiskFaults, SimulatedDir, SimulatedDisk, flip_bit,
 };
+pub(crate) use store::write_size;
 pub use store::{GroupStore, StoreFiles, StoreRebuild};
 pub use wal::{
     GroupLogState, LogOp, RecoveredLog, StoredEntry, SubmitCallback, Wal, WalConfig, WalCounters,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Fatal;
-use crate::machine::{ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
+use crate::machine::{ApplyStep, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
 
 /// A [`Machine`] whose response has no type.
 pub(crate) trait ErasedMachine: Send {
@@ -22,7 +22,9 @@ pub(crate) trait ErasedMachine: Send {
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<ErasedResponse, Fatal>;
+    ) -> Result<ApplyStep<ErasedResponse>, Fatal>;
+    /// See [`Machine::finish_long`].
+    fn finish_long(&mut self, writes: &mut Vec<StoreWrite>) -> Result<ErasedResponse, Fatal>;
     /// See [`Machine::freeze`].
     fn freeze(&self) -> Box<dyn FrozenState>;
     /// See [`Machine::restore`].
@@ -48,9 +50,16 @@ impl<M: Machine> ErasedMachine for ResponseEraser<M> {
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<ErasedResponse, Fatal> {
-        let response = self.0.apply(index, entry, writes)?;
-        Ok(ErasedResponse(Some(Box::new(response))))
+    ) -> Result<ApplyStep<ErasedResponse>, Fatal> {
+        Ok(match self.0.apply(index, entry, writes)? {
+            ApplyStep::Done(response) => ApplyStep::Done(ErasedResponse::of(response)),
+            ApplyStep::Long(work) => ApplyStep::Long(work),
+            ApplyStep::Blocked => ApplyStep::Blocked,
+        })
+    }
+
+    fn finish_long(&mut self, writes: &mut Vec<StoreWrite>) -> Result<ErasedResponse, Fatal> {
+        self.0.finish_long(writes).map(ErasedResponse::of)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {
@@ -77,6 +86,10 @@ pub(crate) struct ErasedResponse(Option<Box<dyn Any + Send + Sync>>);
 impl ErasedResponse {
     /// The response to one of openraft's own entries.
     pub(crate) const NONE: Self = Self(None);
+
+    fn of(response: impl Any + Send + Sync) -> Self {
+        Self(Some(Box::new(response)))
+    }
 
     /// The response of a machine `M`. `None`: there is none, or another machine gave it.
     pub(crate) fn into_response<M: Machine>(self) -> Option<M::Response> {

@@ -27,6 +27,7 @@ mod group;
 mod groups;
 pub mod limits;
 mod log_storage;
+mod long_entry;
 mod machine;
 mod network;
 mod peer;
@@ -38,6 +39,7 @@ mod rpc_handler;
 pub mod simulated;
 mod state_machine;
 mod status;
+mod store_backlog;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
@@ -45,12 +47,14 @@ mod typed_group;
 mod types;
 mod verifier;
 
-pub use blocking::blocking;
+pub use blocking::{blocking, drop_beside};
 pub use error::{Fatal, ProposeError, ReadError};
 pub use fitness::{NodeFitness, Unfit, UnfitReason, UnfitReasons};
 pub use group::ReplicaGroup;
 pub use groups::{DiskLatency, Groups, GroupsConfig, OpenError};
-pub use machine::{ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
+pub use machine::{
+    ApplyStep, ChunkSink, ChunkSource, FrozenState, LongWork, Machine, StoreWrite, WorkingStore,
+};
 pub use network::{Network, NetworkError, Priority};
 pub use timing::{Timing, TimingError};
 pub use typed_group::TypedGroup;

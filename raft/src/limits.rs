@@ -61,6 +61,8 @@ pub const STORE_QUEUE_LENGTH: usize = 8 << 10;
 /// Bytes of changes of one replica that may wait for the store's writer before its caller waits.
 /// Of each replica by itself: none waits because another changes much.
 pub const STORE_QUEUE_BYTES: usize = 4 << 20;
+/// Bytes of changes of one replica behind an entry that takes long, before applying waits for it.
+pub const STORE_BACKLOG_BYTES: usize = 16 << 20;
 /// Bytes of changes of one replica that are kept while its store is rebuilt before a caller waits.
 pub const STORE_REBUILD_BACKLOG_BYTES: usize = 16 << 20;
 /// How long changes are buffered before they are written; of each key only the last is written.

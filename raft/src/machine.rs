@@ -11,6 +11,21 @@ pub use model::partition::{ChunkSink, ChunkSource};
 
 use crate::error::Fatal;
 
+/// What a machine does with an entry.
+pub enum ApplyStep<R> {
+    /// It is applied.
+    Done(R),
+    /// It takes long. The work may run on any thread, while the machine applies the entries behind
+    /// this one; [`Machine::finish_long`] takes over what came of it.
+    Long(LongWork),
+    /// It concerns what a long entry before it is still at, or is a second one: nothing was done.
+    /// It is to be applied again once that one is finished.
+    Blocked,
+}
+
+/// Work on an entry, beside the machine.
+pub type LongWork = Box<dyn FnOnce() + Send>;
+
 /// A replicated state.
 pub trait Machine: Send + 'static {
     /// The result of an entry for its proposer. It exists on the proposing replica only and never
@@ -27,10 +42,19 @@ pub trait Machine: Send + 'static {
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<Self::Response, Fatal>;
+    ) -> Result<ApplyStep<Self::Response>, Fatal>;
 
-    /// The state at this moment, to be written by another thread. Must be cheap: nothing is applied
-    /// meanwhile.
+    /// Takes over what the work of a long entry came to, which has run. `writes` are those of the
+    /// entry. The default is for machines that have none.
+    ///
+    /// # Errors
+    /// [`Fatal`] stops this replica: the entry is damaged, or its work has failed.
+    fn finish_long(&mut self, _writes: &mut Vec<StoreWrite>) -> Result<Self::Response, Fatal> {
+        Err(Fatal("there is no long entry".to_owned()))
+    }
+
+    /// The state at this moment, to be written by another thread; while a long entry is not
+    /// finished, the state before it. Must be cheap: nothing is applied meanwhile.
     fn freeze(&self) -> Box<dyn FrozenState>;
 
     /// Replaces the state by that of a checkpoint. The store is not the machine's concern: if it

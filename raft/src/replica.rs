@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::blocking::run_beside;
 use crate::consensus::{EntryData, LogId, ReplicatedEntry, StoredMembership, TypeConfig, term_of};
 use crate::disk::{
     CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, PinnedCheckpoint,
@@ -27,7 +28,9 @@ use crate::disk::{
 use crate::erased::{ErasedMachine, ErasedResponse};
 use crate::error::Fatal;
 use crate::limits;
-use crate::machine::{ChunkSource, FrozenState, WorkingStore};
+use crate::long_entry::{LongEntry, Position};
+use crate::machine::{ApplyStep, ChunkSource, FrozenState, LongWork, StoreWrite, WorkingStore};
+use crate::store_backlog::StoreBacklog;
 
 /// The last entry a replica has applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(crate) struct Replica {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) store: Arc<GroupStore>,
     inner: Mutex<Inner>,
+    /// The way of changes to the store.
+    backlog: StoreBacklog,
     applied: watch::Sender<AppliedPosition>,
     /// Payload bytes applied since the last checkpoint.
     since_checkpoint: AtomicU64,
@@ -66,6 +71,14 @@ struct Inner {
     machine: Box<dyn ErasedMachine>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// An entry that is being applied beside those behind it.
+    long: Option<LongEntry>,
+}
+
+/// What the machine made of an entry.
+enum EntryResult {
+    Response(ErasedResponse),
+    Long(LongWork),
 }
 
 /// A state to be written as a checkpoint.
@@ -88,12 +101,14 @@ impl Replica {
         let checkpoint_notify = Arc::new(Notify::new());
         let notify = checkpoint_notify.clone();
         store.on_lost(Box::new(move || notify.notify_one()));
-        let inner = Inner { machine, applied: None, membership: StoredMembership::default() };
+        let inner =
+            Inner { machine, applied: None, membership: StoredMembership::default(), long: None };
         Self {
             key,
             checkpoints,
             store,
             inner: Mutex::new(inner),
+            backlog: StoreBacklog::default(),
             applied: watch::Sender::new(AppliedPosition::default()),
             since_checkpoint: AtomicU64::new(0),
             due_at_bytes: AtomicU64::new(with_jitter(min_due_bytes, key)),
@@ -187,6 +202,9 @@ impl Replica {
         inner.membership = codec::decode_as(codec::FormatKind::RaftMembership, &meta.membership)
             .map_err(damaged)?;
         inner.applied = Some(id);
+        // A long entry was about the state before; its thread finds it gone.
+        inner.long = None;
+        self.backlog.clear();
         // The entries between the two indexes will not be applied, so the store would miss their
         // changes.
         if self.store.stored() < meta.index {
@@ -198,19 +216,14 @@ impl Replica {
         Ok(id)
     }
 
-    /// Applies entries in order and responds to their proposers.
-    pub(crate) fn apply(&self, items: Vec<ApplyItem>) -> Result<(), Fatal> {
+    /// Applies entries in order and responds to their proposers; to that of a long one once it is
+    /// finished.
+    pub(crate) fn apply(self: &Arc<Self>, items: Vec<ApplyItem>) -> Result<(), Fatal> {
         self.run_machine("applying an entry", || {
             // Held for all of them: a checkpoint must not be frozen between the machine's state and
             // the position.
             let mut inner = self.inner.lock();
-            for (entry, responder) in items {
-                let response = self.apply_one(&mut inner, &entry)?;
-                if let Some(responder) = responder {
-                    responder.send(response);
-                }
-            }
-            Ok(())
+            items.into_iter().try_for_each(|item| self.apply_one(&mut inner, item))
         })?;
         if self.checkpoint_due() {
             self.checkpoint_notify.notify_one();
@@ -218,11 +231,8 @@ impl Replica {
         Ok(())
     }
 
-    fn apply_one(
-        &self,
-        inner: &mut Inner,
-        entry: &ReplicatedEntry,
-    ) -> Result<ErasedResponse, Fatal> {
+    fn apply_one(self: &Arc<Self>, inner: &mut Inner, item: ApplyItem) -> Result<(), Fatal> {
+        let (entry, responder) = item;
         let id = entry.log_id;
         let mut writes = Vec::new();
         let response = match &entry.payload {
@@ -232,21 +242,116 @@ impl Replica {
                 ErasedResponse::NONE
             }
             EntryPayload::Normal(EntryData(bytes)) => {
-                self.since_checkpoint.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                let mut result = self.run_entry(inner, id.index, bytes, &mut writes)?;
                 // For the mutant only: what the store holds was applied before this process began.
                 let again = || id.index <= self.store.stored();
-                if mutant::is(Mutant::ApplyTwiceAfterRestart) && again() {
-                    inner.machine.apply(id.index, bytes, &mut Vec::new())?;
+                if mutant::is(Mutant::ApplyTwiceAfterRestart)
+                    && matches!(result, EntryResult::Response(_))
+                    && again()
+                {
+                    result = self.run_entry(inner, id.index, bytes, &mut Vec::new())?;
                 }
-                inner.machine.apply(id.index, bytes, &mut writes)?
+                let bytes = bytes.len() as u64;
+                match result {
+                    EntryResult::Response(response) => {
+                        self.since_checkpoint.fetch_add(bytes, Ordering::Relaxed);
+                        response
+                    }
+                    EntryResult::Long(work) => {
+                        let before = self.position(inner);
+                        self.since_checkpoint.fetch_add(bytes, Ordering::Relaxed);
+                        self.begin_long(inner, LongEntry::new(id, responder, work, before));
+                        return Ok(());
+                    }
+                }
             }
         };
         inner.applied = Some(id);
         // Also without changes, as the store must know up to which index it is complete. Before the
         // index is published: who waits for it may ask the store.
-        self.store.write(id.index, writes);
+        self.backlog.write(&self.store, id.index, writes);
         self.publish_applied(id);
-        Ok(response)
+        if let Some(responder) = responder {
+            responder.send(response);
+        }
+        Ok(())
+    }
+
+    /// Gives the machine an entry, once it is not blocked by a long one.
+    fn run_entry(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        index: u64,
+        bytes: &[u8],
+        writes: &mut Vec<StoreWrite>,
+    ) -> Result<EntryResult, Fatal> {
+        // What waits behind a long entry is bounded: it must be finished for more.
+        if self.backlog.is_full() {
+            self.finish_long(inner)?;
+        }
+        loop {
+            match inner.machine.apply(index, bytes, writes)? {
+                ApplyStep::Done(response) => return Ok(EntryResult::Response(response)),
+                ApplyStep::Long(work) => return Ok(EntryResult::Long(work)),
+                ApplyStep::Blocked if inner.long.is_some() => self.finish_long(inner)?,
+                ApplyStep::Blocked => {
+                    return Err(Fatal("an entry is blocked by no other".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Goes on to the entries behind a long one, whose work another thread does.
+    fn begin_long(self: &Arc<Self>, inner: &mut Inner, long: LongEntry) {
+        let (id, task) = (long.id, Arc::clone(&long.task));
+        inner.long = Some(long);
+        inner.applied = Some(id);
+        self.backlog.hold(id.index);
+        self.publish_applied(id);
+        let replica = Arc::clone(self);
+        run_beside(move || {
+            // An error has stopped the replica, and has been logged.
+            let _ = replica.run_machine("applying a long entry", || {
+                task.run();
+                let mut inner = replica.inner.lock();
+                // It may be finished: entries behind it needed it. Or gone with the state.
+                match &inner.long {
+                    Some(long) if long.id == id => replica.finish_long(&mut inner),
+                    Some(_) | None => Ok(()),
+                }
+            });
+            replica.backlog.drain(&replica.store);
+        });
+    }
+
+    /// Finishes the long entry, if there is one; does its work or waits for it.
+    fn finish_long(&self, inner: &mut Inner) -> Result<(), Fatal> {
+        let Some(long) = inner.long.take() else { return Ok(()) };
+        long.task.run();
+        let mut writes = Vec::new();
+        let response = inner.machine.finish_long(&mut writes)?;
+        self.backlog.release(long.id.index, writes);
+        // Elsewhere the thread of the entry does it, which may wait for the store.
+        #[cfg(any(test, feature = "testing"))]
+        if crate::simulated::is_active() {
+            self.backlog.drain(&self.store);
+        }
+        if let Some(responder) = long.responder {
+            responder.send(response);
+        }
+        Ok(())
+    }
+
+    /// Where the machine's frozen state is: before a long entry that is not finished.
+    fn position(&self, inner: &Inner) -> Position {
+        match &inner.long {
+            Some(long) => long.before.clone(),
+            None => Position {
+                applied: inner.applied,
+                membership: inner.membership.clone(),
+                since_checkpoint: self.since_checkpoint.load(Ordering::Relaxed),
+            },
+        }
     }
 
     /// Publishes the applied position. It never goes back, also if an older checkpoint is restored.
@@ -279,7 +384,8 @@ impl Replica {
 
     /// Freezes the state, unless the newest checkpoint covers it already.
     fn prepare(&self, inner: &Inner) -> Option<PreparedCheckpoint> {
-        let id = inner.applied?;
+        let Position { applied, membership, since_checkpoint } = self.position(inner);
+        let id = applied?;
         let newest = self.checkpoints.newest(self.key);
         if newest.is_some_and(|newest| newest.meta().index >= id.index) {
             return None;
@@ -288,12 +394,10 @@ impl Replica {
             index: id.index,
             term: term_of(&id),
             log_id: codec::encode_as(codec::FormatKind::RaftLogId, &id).into(),
-            membership: codec::encode_as(codec::FormatKind::RaftMembership, &inner.membership)
-                .into(),
+            membership: codec::encode_as(codec::FormatKind::RaftMembership, &membership).into(),
             extra: bytes::Bytes::new(),
         };
-        let bytes = self.since_checkpoint.load(Ordering::Relaxed);
-        Some(PreparedCheckpoint { meta, frozen: inner.machine.freeze(), bytes })
+        Some(PreparedCheckpoint { meta, frozen: inner.machine.freeze(), bytes: since_checkpoint })
     }
 
     fn write(
@@ -320,7 +424,7 @@ impl Replica {
         let mut rebuild = self.store.rebuild()?;
         let (index, prepared, frozen) = {
             let inner = self.inner.lock();
-            let Some(id) = inner.applied else { return rebuild.finish(0) };
+            let Some(id) = self.position(&inner).applied else { return rebuild.finish(0) };
             (id.index, self.prepare(&inner), inner.machine.freeze())
         };
         let newest = match prepared {
@@ -414,212 +518,4 @@ fn fatal(error: impl std::fmt::Display) -> Fatal {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use openraft::entry::RaftEntry;
-
-    use super::*;
-    use crate::consensus::log_id;
-    use crate::disk::StoreFiles;
-    use crate::erased::erase;
-    use crate::machine::{ChunkSink, Machine, StoreWrite};
-    use crate::testing::RecordingMachine;
-
-    #[test]
-    fn checkpoint_jitter_never_makes_one_due_early() {
-        let due: Vec<u64> = (0..64)
-            .map(|group| with_jitter(16 << 20, GroupKey { group, replica: u64::from(group) + 100 }))
-            .collect();
-        assert!(due.iter().all(|&bytes| ((16 << 20)..(20 << 20)).contains(&bytes)));
-        let mut distinct = due;
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert!(distinct.len() > 8, "{distinct:?}");
-    }
-
-    struct Fixture {
-        replica: Arc<Replica>,
-        machine: RecordingMachine,
-        fill_hook: FillHook,
-        files: Arc<StoreFiles>,
-        _dir: tempfile::TempDir,
-    }
-
-    fn fixture() -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
-        let key = GroupKey { group: 1, replica: 1 };
-        let checkpoints = Checkpoints::open(&dir.path().join("checkpoints")).unwrap();
-        let files = Arc::new(StoreFiles::open(&dir.path().join("store")).unwrap());
-        let store = files.open_group(key).unwrap();
-        let (machine, fill_hook): (_, FillHook) =
-            (RecordingMachine::new(), Arc::new(Mutex::new(Box::new(|| ()))));
-        let hooked = HookedMachine { machine: machine.clone(), fill_hook: fill_hook.clone() };
-        let replica = Replica::new(key, erase(hooked), checkpoints, store, 1 << 20);
-        assert_eq!(replica.restore_newest().unwrap(), None);
-        Fixture { replica: Arc::new(replica), machine, fill_hook, files, _dir: dir }
-    }
-
-    /// What a test does while a store is filled.
-    type FillHook = Arc<Mutex<Box<dyn Fn() + Send>>>;
-
-    /// A machine that calls a hook while its store is filled.
-    struct HookedMachine {
-        machine: RecordingMachine,
-        fill_hook: FillHook,
-    }
-
-    struct HookedFrozenState {
-        frozen: Box<dyn FrozenState>,
-        fill_hook: FillHook,
-    }
-
-    impl FrozenState for HookedFrozenState {
-        fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
-            self.frozen.write(sink);
-        }
-
-        fn fill(
-            &self,
-            source: &dyn ChunkSource,
-            put: &mut dyn FnMut(StoreWrite),
-        ) -> Result<(), Fatal> {
-            self.frozen.fill(source, put)?;
-            (self.fill_hook.lock())();
-            Ok(())
-        }
-    }
-
-    impl Machine for HookedMachine {
-        type Response = <RecordingMachine as Machine>::Response;
-
-        fn apply(
-            &mut self,
-            index: u64,
-            entry: &[u8],
-            writes: &mut Vec<StoreWrite>,
-        ) -> Result<Self::Response, Fatal> {
-            self.machine.apply(index, entry, writes)
-        }
-
-        fn freeze(&self) -> Box<dyn FrozenState> {
-            let fill_hook = Arc::clone(&self.fill_hook);
-            Box::new(HookedFrozenState { frozen: self.machine.freeze(), fill_hook })
-        }
-
-        fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
-            self.machine.restore(index, source)
-        }
-
-        fn checkpoint_durable(&mut self, index: u64) {
-            self.machine.checkpoint_durable(index);
-        }
-
-        fn attach(&mut self, store: Arc<dyn WorkingStore>) {
-            self.machine.attach(store);
-        }
-    }
-
-    fn entries(indexes: std::ops::Range<u64>) -> Vec<ApplyItem> {
-        let entry = |index: u64| EntryData(index.to_string().into());
-        indexes
-            .map(|index| (ReplicatedEntry::new_normal(log_id(1, index), entry(index)), None))
-            .collect()
-    }
-
-    /// The content of the store once it has reached an index.
-    fn stored(fixture: &Fixture, index: u64) -> Vec<Bytes> {
-        assert!(fixture.replica.store.wait(index, Duration::from_secs(60)));
-        let stored = fixture.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
-        stored.into_iter().map(|(_, value)| value).collect()
-    }
-
-    #[test]
-    fn rebuild_of_a_lost_store_leaves_the_machine_unchanged() {
-        let fixture = fixture();
-        fixture.replica.apply(entries(0..100)).unwrap();
-        fixture.replica.write_checkpoint().unwrap();
-        fixture.replica.apply(entries(100..150)).unwrap();
-        drop(fixture.replica.store.rebuild().unwrap());
-        assert!(fixture.replica.store.needs_rebuild());
-        fixture.replica.rebuild_store().unwrap();
-        assert!(!fixture.replica.store.needs_rebuild());
-        assert_eq!(fixture.replica.state().0, Some(log_id(1, 149)));
-        assert_eq!((fixture.machine.count(), fixture.machine.restored()), (150, (0, 1)));
-        fixture.replica.apply(entries(150..160)).unwrap();
-        assert_eq!(stored(&fixture, 159), fixture.machine.entries());
-    }
-
-    #[test]
-    fn entries_applied_during_a_rebuild_reach_the_store() {
-        let fixture = fixture();
-        fixture.replica.apply(entries(0..100)).unwrap();
-        fixture.replica.store.mark_lost();
-        let (begun, is_begun) = std::sync::mpsc::channel();
-        let (applied, is_applied) = std::sync::mpsc::channel();
-        *fixture.fill_hook.lock() = Box::new(move || {
-            begun.send(()).unwrap();
-            is_applied.recv_timeout(Duration::from_secs(60)).expect("applied while it is filled");
-        });
-        let replica = Arc::clone(&fixture.replica);
-        let rebuilding = std::thread::spawn(move || replica.rebuild_store());
-        is_begun.recv().unwrap();
-        fixture.replica.apply(entries(100..200)).unwrap();
-        applied.send(()).unwrap();
-        rebuilding.join().unwrap().unwrap();
-        fixture.replica.apply(entries(200..250)).unwrap();
-        assert_eq!(stored(&fixture, 249), fixture.machine.entries());
-    }
-
-    #[test]
-    fn store_lost_during_rebuild_is_rebuilt_again() {
-        let fixture = fixture();
-        fixture.replica.apply(entries(0..100)).unwrap();
-        fixture.replica.store.mark_lost();
-        let store = fixture.replica.store.clone();
-        *fixture.fill_hook.lock() = Box::new(move || store.mark_lost());
-        fixture.replica.rebuild_store().unwrap_err();
-        assert!(fixture.replica.store.needs_rebuild());
-        *fixture.fill_hook.lock() = Box::new(|| ());
-        fixture.replica.apply(entries(100..150)).unwrap();
-        fixture.replica.rebuild_store().unwrap();
-        assert_eq!(stored(&fixture, 149), fixture.machine.entries());
-    }
-
-    #[test]
-    fn failed_store_rebuild_is_retried_and_stops_no_replica() {
-        let fixture = fixture();
-        fixture.replica.apply(entries(0..100)).unwrap();
-        fixture.replica.write_checkpoint().unwrap();
-        fixture.replica.store.mark_lost();
-        let files = Arc::clone(&fixture.files);
-        *fixture.fill_hook.lock() = Box::new(move || files.fail());
-        for _ in 0..10 {
-            fixture.replica.rebuild_store().unwrap_err();
-            assert!(fixture.replica.store.needs_rebuild());
-        }
-        fixture.replica.apply(entries(100..150)).unwrap();
-        assert_eq!((fixture.replica.failure(), fixture.machine.count()), (None, 150));
-        assert!(fixture.replica.restore_newest().unwrap().is_some(), "it also starts so");
-        fixture.replica.apply(entries(100..150)).unwrap();
-        *fixture.fill_hook.lock() = Box::new(|| ());
-        fixture.replica.rebuild_store().unwrap();
-        assert_eq!(stored(&fixture, 149).len(), 150);
-    }
-
-    #[test]
-    fn nothing_is_applied_after_a_failure() {
-        let fixture = fixture();
-        fixture.replica.apply(entries(0..3)).unwrap();
-        let failing = ReplicatedEntry::new_normal(log_id(1, 3), EntryData("panic".into()));
-        let failure = fixture.replica.apply(vec![(failing, None)]).unwrap_err();
-        assert!(
-            failure.0.contains("panic while applying an entry: as the entry demands"),
-            "{failure}"
-        );
-        assert_eq!(fixture.replica.apply(entries(4..5)), Err(failure.clone()));
-        assert_eq!(fixture.replica.failure(), Some(failure));
-        assert_eq!(fixture.machine.count(), 3);
-    }
-}
+mod tests;

@@ -35,7 +35,7 @@ impl Applier {
     /// Runs work that may block on a thread that may block.
     async fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Replica) -> Result<T, Fatal> + Send + 'static,
+        work: impl FnOnce(&Arc<Replica>) -> Result<T, Fatal> + Send + 'static,
     ) -> io::Result<T> {
         let replica = self.0.clone();
         let done = blocking(move || work(&replica)).await;

@@ -19,7 +19,9 @@ use tokio::sync::Semaphore;
 
 use crate::error::Fatal;
 use crate::groups::Groups;
-use crate::machine::{ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
+use crate::machine::{
+    ApplyStep, ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore,
+};
 use crate::network::{Network, NetworkError, Priority};
 
 /// Connects the [`Groups`] of several nodes in one process.
@@ -214,7 +216,8 @@ impl Network for Endpoint {
 const ENTRIES_PER_CHUNK: usize = 64;
 
 /// A machine that remembers every entry in order. Its response is the number of entries so
-/// far. Two entries make it fail: `panic` and `fatal`.
+/// far. Two entries make it fail: `panic` and `fatal`. `long` takes long, and what begins with
+/// `behind` or `long` waits until it is finished.
 #[derive(Clone, Default)]
 pub struct RecordingMachine(Arc<Mutex<Recording>>);
 
@@ -229,6 +232,10 @@ struct Recording {
     store: Option<Arc<dyn WorkingStore>>,
     restored: u64,
     rebuilt: u64,
+    /// How many entries there were before the long one that is not finished.
+    before_long: Option<usize>,
+    /// What the work of the next long entry waits for.
+    long_gate: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 impl RecordingMachine {
@@ -251,6 +258,13 @@ impl RecordingMachine {
     pub fn restored(&self) -> (u64, u64) {
         let recording = self.0.lock();
         (recording.restored, recording.rebuilt)
+    }
+
+    /// The work of the next long entry waits until this is sent to or dropped.
+    pub fn hold_long(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, gate) = std::sync::mpsc::channel();
+        self.0.lock().long_gate = Some(gate);
+        release
     }
 
     /// Its working store.
@@ -276,25 +290,49 @@ impl Machine for RecordingMachine {
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<u64, Fatal> {
+    ) -> Result<ApplyStep<u64>, Fatal> {
         match entry {
             b"panic" => panic!("as the entry demands"),
             b"fatal" => return Err(Fatal("as the entry demands".to_owned())),
             _ => {}
         }
         let mut recording = self.0.lock();
+        let waits = entry.starts_with(b"behind") || entry.starts_with(b"long");
+        if waits && recording.before_long.is_some() {
+            return Ok(ApplyStep::Blocked);
+        }
         assert!(index > recording.last_index || recording.last_index == 0, "an entry came twice");
         let entry = Bytes::copy_from_slice(entry);
-        writes.push(StoreWrite::Put(key(recording.entries.len()), entry.clone()));
-        recording.entries.push(entry);
+        let number = recording.entries.len();
+        recording.entries.push(entry.clone());
         recording.last_index = index;
-        Ok(recording.entries.len() as u64)
+        if entry.starts_with(b"long") {
+            recording.before_long = Some(number);
+            let gate = recording.long_gate.take();
+            return Ok(ApplyStep::Long(Box::new(move || {
+                if let Some(gate) = gate {
+                    let _ = gate.recv(); // Sent or dropped: it may go on.
+                }
+                assert!(entry != "long panic", "as the entry demands");
+            })));
+        }
+        writes.push(StoreWrite::Put(key(number), entry));
+        Ok(ApplyStep::Done(number as u64 + 1))
+    }
+
+    fn finish_long(&mut self, writes: &mut Vec<StoreWrite>) -> Result<u64, Fatal> {
+        let mut recording = self.0.lock();
+        let nothing = || Fatal("no long entry".to_owned());
+        let number = recording.before_long.take().ok_or_else(nothing)?;
+        writes.push(StoreWrite::Put(key(number), recording.entries[number].clone()));
+        Ok(number as u64 + 1)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {
         let mut recording = self.0.lock();
-        recording.frozen_chunks = recording.entries.len() / ENTRIES_PER_CHUNK;
-        let (entries, kept_chunks) = (recording.entries.clone(), recording.kept_chunks);
+        let count = recording.before_long.unwrap_or(recording.entries.len());
+        recording.frozen_chunks = count / ENTRIES_PER_CHUNK;
+        let (entries, kept_chunks) = (recording.entries[..count].to_vec(), recording.kept_chunks);
         Box::new(FrozenRecording { entries, kept_chunks, machine: self.clone() })
     }
 
@@ -308,6 +346,7 @@ impl Machine for RecordingMachine {
         }
         let mut recording = self.0.lock();
         recording.restored += 1;
+        recording.before_long = None;
         recording.kept_chunks = entries.len() / ENTRIES_PER_CHUNK;
         recording.entries = entries;
         recording.last_index = index;

@@ -39,6 +39,11 @@ pub(crate) trait LeaderRequest: Sync {
     /// What the reply of another node means; `None` where it answers something else.
     fn answer(&self, from: NodeId, reply: PeerReply) -> Option<Self::Answer>;
 
+    /// How long one attempt may take.
+    fn attempt_timeout(&self) -> Duration {
+        ATTEMPT_TIMEOUT
+    }
+
     /// Does it on this node, which was the leader a moment ago.
     fn perform(
         &self,
@@ -94,7 +99,8 @@ impl LeaderClient {
         request: &R,
         deadline: Instant,
     ) -> Result<R::Answer, Refusal> {
-        retry(deadline, |timeout| self.ask_once(group, request, timeout)).await
+        let attempt_timeout = request.attempt_timeout();
+        retry(deadline, attempt_timeout, |timeout| self.ask_once(group, request, timeout)).await
     }
 
     /// One attempt: whoever leads now, as far as this node knows, is asked once.
@@ -237,13 +243,14 @@ fn next_replica(
 }
 
 /// Attempts something until it is done or the deadline leaves no time for another attempt. Each
-/// attempt is given how long it may take.
+/// attempt is given how long it may take: `attempt_timeout`, or what is left.
 ///
 /// # Errors
 /// The last refusal; `Busy` and `DiskFull` at once; `Indeterminate` if any attempt may have been
 /// carried out.
 pub(crate) async fn retry<T, F>(
     deadline: Instant,
+    attempt_timeout: Duration,
     mut attempt: impl FnMut(Duration) -> F,
 ) -> Result<T, Refusal>
 where
@@ -252,7 +259,7 @@ where
     let mut maybe_done = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let refusal = match attempt(left.min(ATTEMPT_TIMEOUT)).await {
+        let refusal = match attempt(left.min(attempt_timeout)).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) => refusal,
         };
@@ -307,7 +314,7 @@ mod tests {
             let next = if left.len() > 1 { left.pop_front() } else { left.front().cloned() };
             std::future::ready(next.expect("one at least"))
         };
-        retry(deadline, attempt).await
+        retry(deadline, ATTEMPT_TIMEOUT, attempt).await
     }
 
     #[test]

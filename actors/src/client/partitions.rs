@@ -10,7 +10,8 @@ use raft::TypedGroup;
 
 use crate::partition;
 use crate::partition::activations::Activations;
-use crate::partition::machine::{AppliedPartition, PartitionMachine};
+use crate::partition::applied::AppliedPartition;
+use crate::partition::machine::PartitionMachine;
 
 /// A partition this node holds a replica of.
 #[derive(Clone)]

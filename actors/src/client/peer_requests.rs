@@ -10,7 +10,8 @@ use raft::Priority;
 
 use super::ClusterStore;
 use super::reads::ReadFailure;
-use crate::limits::{ATTEMPT_TIMEOUT, CATCH_UP_BYTES};
+use super::writes::attempt_timeout;
+use crate::limits::CATCH_UP_BYTES;
 use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::offload::{event_bytes, offload, reply_bytes};
 use crate::peers::Inbox;
@@ -114,8 +115,8 @@ impl ClusterStore {
         let Ok(partition) = self.0.catalogue_client.locate(&command.key) else {
             return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
-        let submission = self.0.writes.submit_here(partition, requester, command, ATTEMPT_TIMEOUT);
-        let outcome = submission.await;
+        let timeout = attempt_timeout(&command);
+        let outcome = self.0.writes.submit_here(partition, requester, command, timeout).await;
         reply(outcome, PeerReply::Outcome)
     }
 

@@ -16,7 +16,7 @@ use crate::client::CatalogueClient;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown, retry};
 use crate::client::read_error;
 use crate::client::{LocalPartition, LocalPartitions};
-use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE};
+use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE, SETTLE_TIMEOUT};
 use crate::message::{PeerReply, PeerRequest, Refusal, encode};
 use crate::read_pool::ReadPool;
 use crate::store::RouteError;
@@ -74,7 +74,8 @@ impl Reads {
         let partition = self.catalogue_client.find(&key).await?;
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let request = ReadRequest { partition, key, read, level };
-        let answer = retry(deadline, |timeout| self.attempt(&request, timeout)).await;
+        let answer =
+            retry(deadline, ATTEMPT_TIMEOUT, |timeout| self.attempt(&request, timeout)).await;
         answer.map_err(read_error)?.map_err(RouteError::Rejected)
     }
 
@@ -113,6 +114,7 @@ impl Reads {
         let view = match level {
             ReadLevel::Linearizable => {
                 self.catch_up(partition, local).await?;
+                self.settled(local, key).await?;
                 local.applied.view()
             }
             ReadLevel::Session(offset) => {
@@ -124,6 +126,7 @@ impl Reads {
                     view
                 } else {
                     self.catch_up(partition, local).await?;
+                    self.settled(local, key).await?;
                     local.applied.view()
                 }
             }
@@ -153,6 +156,15 @@ impl Reads {
         let index = self.leaders.ask_node(group, leader, &request, ATTEMPT_TIMEOUT).await?;
         let applied = local.group.wait_applied(index, LAG_TIMEOUT).await;
         applied.map_err(|_| ReadFailure::Lags { leader })
+    }
+
+    /// Waits until what was applied to this branch shows, where it takes long.
+    async fn settled(&self, local: &LocalPartition, key: &BranchKey) -> Result<(), Refusal> {
+        let settled = tokio::time::timeout(SETTLE_TIMEOUT, local.applied.settled(key)).await;
+        settled.map_err(|_| Refusal::Unavailable {
+            reason: "a large change of this branch:module is being applied".to_owned(),
+            retry_after: Duration::from_secs(1),
+        })
     }
 
     /// On the leader of a partition: the index that a reader must have applied.

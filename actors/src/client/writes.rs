@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
+use model::{Command, NodeId, Outcome, PartitionId, SERVER_SESSION};
 use raft::{GroupId, Priority};
 use tokio::time::Instant;
 
@@ -13,13 +13,16 @@ use crate::client::LocalPartitions;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
 use crate::client::route_error;
 use crate::level_gate::LevelGate;
-use crate::limits::{ADDRESS_PERCENT, LARGE_COMMAND_BYTES, NODE_WEIGHT_MAX, REQUEST_DEADLINE};
+use crate::limits::{
+    ADDRESS_PERCENT, ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, LONG_DEADLINE, NODE_WEIGHT_MAX,
+    PART_BYTES, REQUEST_DEADLINE,
+};
 use crate::memory::{Memory, MemoryClass};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
 use crate::partition::proposer::{OutcomeSender, Submission};
-use crate::partition::weight::{CommandCost, rough_bytes};
+use crate::partition::weight::{CommandCost, is_bulk, rough_bytes};
 use crate::shares::{Requester, ShareLimiter};
 use crate::store::RouteError;
 
@@ -47,7 +50,8 @@ impl Writes {
         Self { leaders, catalogue_client, partitions, levels, shares, memory }
     }
 
-    /// Has a command decided, once, within `REQUEST_DEADLINE`.
+    /// Has a command decided, once, within `REQUEST_DEADLINE`; one that takes long, within
+    /// `LONG_DEADLINE`.
     ///
     /// # Errors
     /// `Indeterminate` if it may have been decided; any other error if it was not.
@@ -68,9 +72,15 @@ impl Writes {
         if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
             command.id.session.insert(0, '@');
         }
-        let deadline = Instant::now() + REQUEST_DEADLINE;
+        let deadline = Instant::now() + deadline(&command);
+        let is_large = is_long(&command);
         let request = SubmitRequest { writes: self, partition, requester, command };
-        self.leaders.ask(GroupId::from(partition), &request, deadline).await.map_err(route_error)
+        let outcome = self.leaders.ask(GroupId::from(partition), &request, deadline).await;
+        if is_large {
+            // Of a hundred thousand values, which are let go of one by one.
+            raft::drop_beside(request.command);
+        }
+        outcome.map_err(route_error)
     }
 
     /// Has a command decided by this node's replica, if it leads.
@@ -133,18 +143,39 @@ impl LeaderRequest for SubmitRequest<'_> {
         if let PeerReply::Outcome(outcome) = reply { Some(outcome) } else { None }
     }
 
+    fn attempt_timeout(&self) -> Duration {
+        attempt_timeout(&self.command)
+    }
+
     async fn perform(&self, timeout: Duration) -> Result<Outcome, Refusal> {
         let Self { writes, partition, requester, command } = self;
         writes.submit_here(*partition, *requester, command.clone(), timeout).await
     }
 }
 
+/// Whether a command takes long, as far as it says itself: in the log, or where it is applied.
+fn is_long(command: &Command) -> bool {
+    is_bulk(&command.request) || rough_bytes(command) > PART_BYTES
+}
+
+/// How long a command may take in all.
+fn deadline(command: &Command) -> Duration {
+    if is_long(command) { LONG_DEADLINE } else { REQUEST_DEADLINE }
+}
+
+/// How long one attempt waits for its outcome. All the time there is for a command that takes long:
+/// a second attempt beside the first would only stand behind it. Where the leader changes, the
+/// attempt ends by that.
+pub(crate) fn attempt_timeout(command: &Command) -> Duration {
+    if is_long(command) { LONG_DEADLINE } else { ATTEMPT_TIMEOUT }
+}
+
 /// The priority of a command on its way to its leader: large ones, and those whose answer may be
 /// large, go with the bulk.
 fn priority_of(command: &Command, bytes: usize) -> Priority {
-    let is_bulk_operation = matches!(
-        command.request,
-        Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_)
-    );
-    if is_bulk_operation || bytes > LARGE_COMMAND_BYTES { Priority::Bulk } else { Priority::Call }
+    if is_bulk(&command.request) || bytes > LARGE_COMMAND_BYTES {
+        Priority::Bulk
+    } else {
+        Priority::Call
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use model::{Catalogue, CatalogueEntry, CatalogueError, codec};
 use parking_lot::Mutex;
-use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
+use raft::{ApplyStep, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::watch;
 
 /// The one chunk of a catalogue's checkpoint.
@@ -68,7 +68,7 @@ impl raft::Machine for CatalogueMachine {
         index: u64,
         entry: &[u8],
         _writes: &mut Vec<StoreWrite>,
-    ) -> Result<Self::Response, Fatal> {
+    ) -> Result<ApplyStep<Self::Response>, Fatal> {
         let (_, entry): (_, CatalogueEntry) =
             codec::decode_entry(entry).map_err(|error| Fatal(error.to_string()))?;
         let result = self.state.apply(&entry);
@@ -77,7 +77,7 @@ impl raft::Machine for CatalogueMachine {
             // A change that is refused changes nothing but how far this is.
             Err(_) => self.applied_catalogue.0.lock().0 = index,
         }
-        Ok(result)
+        Ok(ApplyStep::Done(result))
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::activations::{Activations, Admission, BranchMessage};
-use super::machine::AppliedPartition;
+use super::applied::AppliedPartition;
 use super::proposer::{Proposer, Submission};
 
 /// How long a definition on its way is waited for before it is sent again.

@@ -81,6 +81,17 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Adds an item before those of its requester: it came out, and was not for now.
+    pub(super) fn push_front(&mut self, requester: Requester, weight: u64, item: T) {
+        match self.flows.get_mut(&requester) {
+            Some(flow) if !flow.items.is_empty() => {
+                flow.items.push_front((weight.max(1), item));
+                self.len += 1;
+            }
+            Some(_) | None => self.push(requester, weight, item),
+        }
+    }
+
     /// The item whose turn it is.
     pub(super) fn pop(&mut self) -> Option<T> {
         let (_, requester) = self.due.pop_first()?;
@@ -228,6 +239,18 @@ mod tests {
         }
         assert_eq!((count, queue.len()), (300, 0));
         assert!(queue.flows.is_empty() && queue.active.is_empty() && queue.ahead.is_empty());
+    }
+
+    #[test]
+    fn what_was_put_back_comes_before_what_its_requester_sent_since() {
+        let mut queue = FairQueue::default();
+        (0..3).for_each(|n| queue.push(of(1, 1), 5, n));
+        let back = [queue.pop().unwrap(), queue.pop().unwrap()];
+        queue.push(of(2, 1), 5, 100);
+        back.into_iter().rev().for_each(|n| queue.push_front(of(1, 1), 5, n));
+        let mut left: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
+        left.retain(|n| *n < 100);
+        assert_eq!((left, queue.len()), (vec![0, 1, 2], 0));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Machine: this replica's copy of one partition: applies what was committed, in order, and
 //! publishes the state after each entry for readers and followers.
 //!
-//! Promise: a follower that subscribes to a branch sees a state and then every delta after it, none
-//! twice. Events leave memory only when both a durable checkpoint and the working store hold them.
+//! Promise: events leave memory only when both a durable checkpoint and the working store hold them.
+//! A large command is decided beside the entries of other branches; those of its own wait.
 //! Refused: nothing here decides anything; `model::Partition` does.
 //!
 //! How events are handed over from memory to disk: `freeze` keeps the state that goes into the
@@ -12,111 +12,17 @@
 //! that asks for old events reads them from the store, so both must hold them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use model::{
-    AppliedCommand, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition,
-    PriorRecords, Procedures, Read, Request, checkpoint, codec, store,
+    AppliedCommand, Batch, BatchPart, Branch, BranchKey, Delta, LongCommand, LongOutcome, Offset,
+    Outcome, Partition, PartitionEntry, Procedures, Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
-use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
-use tokio::sync::broadcast;
+use raft::{ApplyStep, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 
-use crate::limits::{DISPLACED_PER_LINE, FOLLOWER_QUEUE_DELTAS};
-use crate::store::SharedDelta;
-
-type DeltaSender = broadcast::Sender<Arc<SharedDelta>>;
-
-/// What a replica's machine shows the rest of the node.
-pub(crate) struct AppliedPartition {
-    view: ArcSwap<Partition>,
-    /// Held while `view` is replaced.
-    fanout: Mutex<Fanout>,
-    store: OnceLock<Arc<dyn WorkingStore>>,
-}
-
-/// What changes together with the state.
-#[derive(Default)]
-struct Fanout {
-    /// The index of the entry after which the state is so.
-    index: u64,
-    senders: BTreeMap<BranchKey, DeltaSender>,
-}
-
-impl AppliedPartition {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            view: ArcSwap::from_pointee(Partition::default()),
-            fanout: Mutex::default(),
-            store: OnceLock::new(),
-        })
-    }
-
-    /// The state after the last entry applied here.
-    pub(crate) fn view(&self) -> Arc<Partition> {
-        self.view.load_full()
-    }
-
-    /// The state after the last entry applied here, and that entry's index.
-    pub(crate) fn indexed_view(&self) -> (u64, Arc<Partition>) {
-        // Under the lock, so that the index is that of the view.
-        let fanout = self.fanout.lock();
-        (fanout.index, self.view())
-    }
-
-    /// The state of now, and every later delta of the branch.
-    pub(crate) fn subscribe(
-        &self,
-        key: &BranchKey,
-    ) -> (Arc<Partition>, broadcast::Receiver<Arc<SharedDelta>>) {
-        // Held until the view is read, so that nothing is published in between.
-        let mut fanout = self.fanout.lock();
-        let senders = &mut fanout.senders;
-        let receiver = match senders.get(key) {
-            Some(sender) => sender.subscribe(),
-            None => {
-                let (sender, receiver) = broadcast::channel(FOLLOWER_QUEUE_DELTAS);
-                senders.insert(key.clone(), sender);
-                receiver
-            }
-        };
-        (self.view(), receiver)
-    }
-
-    /// Events from the working store, which may lie some moments behind. Blocks on disk.
-    pub(crate) fn stored_events(
-        &self,
-        key: &BranchKey,
-        after: Offset,
-        limit: usize,
-    ) -> Result<Vec<Arc<Event>>, Fatal> {
-        let Some(store) = self.store.get() else { return Ok(Vec::new()) };
-        let from = store::event_key(key, after.next());
-        let to = store::event_key(key, Offset(u64::MAX));
-        store
-            .scan(&from, &to, limit)?
-            .into_iter()
-            .map(|(_, bytes)| codec::decode(&bytes).map(Arc::new))
-            .collect::<Result<_, _>>()
-            .map_err(|error| Fatal(format!("the working store holds a bad event: {error}")))
-    }
-
-    fn publish(&self, index: u64, view: Partition, deltas: Vec<NewDelta>) {
-        // Held over both: a follower that subscribes sees a view and then every delta after it. If
-        // the view changed between the two, it would miss a delta or get one twice.
-        let mut fanout = self.fanout.lock();
-        fanout.index = index;
-        self.view.store(Arc::new(view));
-        for (delta, prior) in deltas {
-            let Some(sender) = fanout.senders.get(&delta.key) else { continue };
-            let key = delta.key.clone();
-            if sender.send(Arc::new(SharedDelta::with_prior(delta, prior))).is_err() {
-                fanout.senders.remove(&key); // The last follower left.
-            }
-        }
-    }
-}
+use super::applied::{AppliedPartition, NewDelta};
+use crate::limits::DISPLACED_PER_LINE;
 
 /// This replica's copy of one partition.
 pub(crate) struct PartitionMachine {
@@ -128,7 +34,20 @@ pub(crate) struct PartitionMachine {
     frozen: Arc<Mutex<Option<Partition>>>,
     /// What the last durable checkpoint holds and memory may still hold too.
     durable: Option<DurableCheckpoint>,
+    /// A large command that is under way.
+    long: Option<LongApply>,
 }
+
+/// A large command whose work is under way, beside the machine.
+struct LongApply {
+    key: BranchKey,
+    /// The state before it.
+    before: Partition,
+    /// What it came to, once the work has run.
+    result: Arc<Mutex<Option<LongResult>>>,
+}
+
+type LongResult = Result<(LongOutcome, Vec<StoreWrite>), Fatal>;
 
 /// The events that a durable checkpoint holds.
 struct DurableCheckpoint {
@@ -141,40 +60,49 @@ struct DurableCheckpoint {
 impl PartitionMachine {
     pub(crate) fn new(applied: Arc<AppliedPartition>, procedures: Procedures) -> Self {
         let state = Partition::new(procedures.clone());
-        Self { state, procedures, applied, frozen: Arc::default(), durable: None }
+        Self { state, procedures, applied, frozen: Arc::default(), durable: None, long: None }
     }
 
     /// Lets go of the events that both the last checkpoint and the working store hold. The store
     /// is about a second behind, more while it is busy: what it lacks now leaves memory with a
     /// later entry. If it waited for a checkpoint that finds the store ahead of it, a node that is
     /// never at rest would hold all its events.
-    fn forget_stored_events(&mut self) {
-        let Some(DurableCheckpoint { index, .. }) = &self.durable else { return };
-        if self.applied.store.get().is_none_or(|store| store.stored() < *index) {
-            return;
+    ///
+    /// Gives the state before, where some left: to be dropped elsewhere once nobody is shown it any
+    /// more, for a single event may be a whole module.
+    #[must_use]
+    fn forget_stored_events(&mut self) -> Option<Partition> {
+        let DurableCheckpoint { index, .. } = self.durable.as_ref()?;
+        if self.applied.store().is_none_or(|store| store.stored() < *index) {
+            return None;
         }
-        let Some(DurableCheckpoint { heads, .. }) = self.durable.take() else { return };
+        let DurableCheckpoint { heads, .. } = self.durable.take()?;
+        let before = self.state.clone();
         self.state.forget_events(|key| heads.get(key).copied().unwrap_or_default());
+        Some(before)
     }
-}
 
-impl raft::Machine for PartitionMachine {
-    /// What each command of the entry came to, in their order.
-    type Response = Vec<AppliedCommand>;
+    /// Whether an entry must wait for the large command that is under way: it is about the same
+    /// branch, or has one as well.
+    fn is_blocked(&self, entry: &PartitionEntry) -> bool {
+        let Some(long) = &self.long else { return false };
+        match entry {
+            PartitionEntry::Batch(batch) => batch.commands.iter().any(|it| it.key == long.key),
+            PartitionEntry::Part(part) => part.is_last(),
+        }
+    }
 
-    fn apply(
+    fn apply_batch(
         &mut self,
         index: u64,
-        entry: &[u8],
+        batch: &Batch,
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<Self::Response, Fatal> {
-        let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
-        let mut applied = self.state.apply(&batch);
+    ) -> Vec<AppliedCommand> {
+        let mut applied = self.state.apply(batch);
         // Before the state is published: readers hold on to what they were given, so events let go
         // of later would stay in memory until the next entry.
-        self.forget_stored_events();
-        log_displaced(&self.state, &applied);
-        applied.iter().for_each(log_leaps);
+        let forgotten = self.forget_stored_events();
+        self.report(&applied);
         let deltas: Vec<_> = applied.iter_mut().filter_map(new_delta).collect();
         for (delta, _) in &deltas {
             writes.extend(store::changes(delta).into_iter().map(put_change));
@@ -192,24 +120,95 @@ impl raft::Machine for PartitionMachine {
         // Before the answer is given to the proposer: who reads at this leader after its write was
         // acknowledged must find it.
         self.applied.publish(index, self.state.clone(), deltas);
+        if let Some(forgotten) = forgotten {
+            raft::drop_beside(forgotten);
+        }
+        applied
+    }
+
+    /// Takes a piece of a large command. With the last one its work begins, which touches nothing
+    /// but its branch; until it is finished, entries of other branches are applied and its own are
+    /// blocked.
+    fn stage(&mut self, index: u64, part: BatchPart) -> ApplyStep<Vec<AppliedCommand>> {
+        let before = self.state.clone();
+        let command = self.state.stage(part);
+        let Some(command) = command else {
+            self.applied.publish(index, self.state.clone(), Vec::new());
+            return ApplyStep::Done(Vec::new());
+        };
+        let (key, result) = (command.key().clone(), Arc::new(Mutex::new(None)));
+        self.applied.begin_long(key.clone(), Arc::new(before.clone()));
+        self.applied.publish(index, self.state.clone(), Vec::new());
+        self.long = Some(LongApply { key, before, result: Arc::clone(&result) });
+        ApplyStep::Long(Box::new(move || *result.lock() = Some(run_long(command))))
+    }
+
+    /// Says what an operator should know of what was applied.
+    fn report(&self, applied: &[AppliedCommand]) {
+        log_displaced(&self.state, applied);
+        applied.iter().for_each(log_leaps);
+    }
+}
+
+/// Decides a large command and works out what the store is to hold of it.
+fn run_long(command: LongCommand) -> LongResult {
+    let outcome = command.run().map_err(|error| Fatal(error.to_string()))?;
+    let delta = delta_of(&outcome.applied);
+    let changes = delta.map(|delta| store::changes(delta)).unwrap_or_default();
+    Ok((outcome, changes.into_iter().map(put_change).collect()))
+}
+
+impl raft::Machine for PartitionMachine {
+    /// What each command of the entry came to, in their order.
+    type Response = Vec<AppliedCommand>;
+
+    fn apply(
+        &mut self,
+        index: u64,
+        entry: &[u8],
+        writes: &mut Vec<StoreWrite>,
+    ) -> Result<ApplyStep<Self::Response>, Fatal> {
+        let entry = PartitionEntry::decode(entry).map_err(|error| Fatal(error.to_string()))?;
+        if self.is_blocked(&entry) {
+            return Ok(ApplyStep::Blocked);
+        }
+        Ok(match entry {
+            PartitionEntry::Batch(batch) => {
+                ApplyStep::Done(self.apply_batch(index, &batch, writes))
+            }
+            PartitionEntry::Part(part) => self.stage(index, part),
+        })
+    }
+
+    fn finish_long(&mut self, writes: &mut Vec<StoreWrite>) -> Result<Self::Response, Fatal> {
+        let nothing = || Fatal("a large command has no result".to_owned());
+        let LongApply { before, result, .. } = self.long.take().ok_or_else(nothing)?;
+        let (outcome, changes) = result.lock().take().ok_or_else(nothing)??;
+        *writes = changes;
+        let mut applied = vec![self.state.finish(outcome)];
+        let forgotten = self.forget_stored_events();
+        self.report(&applied);
+        let deltas = applied.iter_mut().filter_map(new_delta).collect();
+        self.applied.publish(self.applied.index(), self.state.clone(), deltas);
+        self.applied.end_long();
+        // Its rows are dropped one by one, which takes as long as to make them.
+        raft::drop_beside((before, forgotten));
         Ok(applied)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {
+        let state = self.long.as_ref().map_or(&self.state, |long| &long.before);
         // Kept until the checkpoint is durable: only then is it known which events are on disk. A
         // later freeze takes its place, and one whose checkpoint failed is never asked about.
-        *self.frozen.lock() = Some(self.state.clone());
-        Box::new(FrozenPartition(self.state.clone()))
+        *self.frozen.lock() = Some(state.clone());
+        Box::new(FrozenPartition(state.clone()))
     }
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         self.state = Partition::from_chunks(source, self.procedures.clone())
             .map_err(|error| Fatal(error.to_string()))?;
-        let mut fanout = self.applied.fanout.lock();
-        // The checkpoint may be from another replica and lie ahead: the deltas in between are never
-        // sent. Followers of the state that was replaced begin again from their cursors.
-        *fanout = Fanout { index, senders: BTreeMap::new() };
-        self.applied.view.store(Arc::new(self.state.clone()));
+        self.long = None;
+        self.applied.replace(index, self.state.clone());
         // It is about a state that this one does not descend from.
         self.durable = None;
         Ok(())
@@ -220,12 +219,15 @@ impl raft::Machine for PartitionMachine {
         let Some(frozen) = self.frozen.lock().take() else { return };
         let heads = frozen.branches().map(|branch| (branch.key().clone(), branch.head().offset));
         self.durable = Some(DurableCheckpoint { index, heads: heads.collect() });
-        self.forget_stored_events();
+        let forgotten = self.forget_stored_events();
+        if forgotten.is_some() {
+            self.applied.publish(self.applied.index(), self.state.clone(), Vec::new());
+        }
+        raft::drop_beside((frozen, forgotten));
     }
 
     fn attach(&mut self, store: Arc<dyn WorkingStore>) {
-        // A second call would be a defect of the caller; the first store stays.
-        let _ = self.applied.store.set(store);
+        self.applied.attach(store);
     }
 }
 
@@ -287,15 +289,17 @@ fn log_leaps(applied: &AppliedCommand) {
     }
 }
 
-/// A delta and what its records were before, which only followers want: the proposer's answer goes
-/// without.
-type NewDelta = (Arc<Delta>, Vec<PriorRecords>);
-
 /// What a command newly changed; a remembered answer changed nothing now.
 fn new_delta(applied: &mut AppliedCommand) -> Option<NewDelta> {
+    let delta = Arc::clone(delta_of(applied)?);
+    Some((delta, std::mem::take(&mut applied.prior)))
+}
+
+/// The same, without what its records were before.
+fn delta_of(applied: &AppliedCommand) -> Option<&Arc<Delta>> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {
-            Some((Arc::clone(&accepted.delta), std::mem::take(&mut applied.prior)))
+            Some(&accepted.delta)
         }
         Outcome::Accepted(_) | Outcome::Rejected(_) => None,
     }
@@ -334,6 +338,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::partition::applied::IndexedView;
     use crate::status::replicas::whole_log;
     use crate::testing::{insert, key};
 
@@ -411,7 +416,7 @@ mod tests {
         }
 
         fn applied_state(&self) -> (u64, String) {
-            let (index, state) = self.0.applied.indexed_view();
+            let IndexedView { index, state, .. } = self.0.applied.indexed_view();
             (index, state.state_hash().to_string())
         }
     }
@@ -456,7 +461,7 @@ mod tests {
         }
         live.0.state.forget_events(|_| Offset(300));
         live.apply(1101..=1102);
-        let (_, state) = live.0.applied.indexed_view();
+        let IndexedView { state, .. } = live.0.applied.indexed_view();
         let branch = state.branch(&key("dar")).unwrap();
         assert!(branch.first_event() > Some(Offset(1)), "some have left memory");
         let verify = |timeout| whole_log(&live.0.applied, branch, timeout);
@@ -491,6 +496,81 @@ mod tests {
         *store.lag.lock() = u64::MAX - 1400;
         live.apply(1402..=1402);
         assert_eq!(first(&live), Some(Offset(257)), "no second checkpoint was needed");
+    }
+
+    /// The pieces of a batch that inserts into this branch.
+    fn pieces(branch: &str, name: &str) -> Vec<Vec<u8>> {
+        let batch = Batch {
+            level: codec::LEVEL,
+            stamped: Timestamp(5_000),
+            elapsed_ms: 0,
+            entropy: [9; 16],
+            commands: vec![insert(branch, name, "x")],
+        };
+        BatchPart::entries(&batch, 50)
+    }
+
+    #[test]
+    fn a_command_in_pieces_is_decided_beside_other_branches() {
+        let mut live = Replica::new();
+        live.apply(1..=10);
+        let before = live.applied_state();
+        let mut index = 10;
+        let mut work = None;
+        for piece in pieces("dar", "large") {
+            index += 1;
+            match live.0.apply(index, &piece, &mut Vec::new()).unwrap() {
+                ApplyStep::Done(applied) => assert!(applied.is_empty() && work.is_none()),
+                ApplyStep::Long(long) => work = Some(long),
+                ApplyStep::Blocked => panic!("nothing is under way"),
+            }
+        }
+        assert_eq!(live.0.applied.under_way(), Some(key("dar")));
+        let IndexedView { index: at, is_newest, .. } = live.0.applied.indexed_view();
+        assert_eq!((at, is_newest), (index - 1, false), "of the last one that is whole");
+        let blocked = live.0.apply(index + 1, &entry(12), &mut Vec::new()).unwrap();
+        assert!(matches!(blocked, ApplyStep::Blocked), "its branch waits");
+        let mut checkpoint = Chunks::default();
+        live.checkpoint(&mut checkpoint);
+        let mut other = Replica::new();
+        other.0.restore(index - 1, &checkpoint).unwrap();
+        assert_ne!(other.applied_state(), before, "the pieces before the last are in it");
+        work.unwrap()();
+        let mut writes = Vec::new();
+        let applied = live.0.finish_long(&mut writes).unwrap();
+        assert!(matches!(applied[0].outcome, Outcome::Accepted(_)) && !writes.is_empty());
+        assert_eq!(live.0.applied.under_way(), None);
+        let last = pieces("dar", "large").pop().unwrap();
+        let ApplyStep::Long(work) = other.0.apply(index, &last, &mut Vec::new()).unwrap() else {
+            panic!("the last piece")
+        };
+        work();
+        other.0.finish_long(&mut Vec::new()).unwrap();
+        assert_eq!(other.applied_state(), live.applied_state());
+    }
+
+    #[tokio::test]
+    async fn readers_of_a_branch_wait_for_its_large_command_alone() {
+        let mut live = Replica::new();
+        live.apply(1..=10);
+        let mut work = None;
+        for (index, piece) in (11..).zip(pieces("dar", "large")) {
+            if let ApplyStep::Long(long) = live.0.apply(index, &piece, &mut Vec::new()).unwrap() {
+                work = Some(long);
+            }
+        }
+        let applied = Arc::clone(&live.0.applied);
+        applied.settled(&key("other")).await;
+        let reader = tokio::spawn(async move { applied.settled(&key("dar")).await });
+        tokio::task::yield_now().await;
+        assert!(!reader.is_finished());
+        work.unwrap()();
+        live.0.finish_long(&mut Vec::new()).unwrap();
+        // The next one at once, before the reader runs.
+        for (index, piece) in (40..).zip(pieces("dar", "again")) {
+            live.0.apply(index, &piece, &mut Vec::new()).unwrap();
+        }
+        reader.await.unwrap();
     }
 
     #[test]

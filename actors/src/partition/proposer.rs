@@ -2,33 +2,37 @@
 //! into one entry, proposes it, and sends each caller the outcome.
 //!
 //! Promises:
-//! - the commands of one client enter the log in the order they were handed in; those of different
+//! - the commands of one client for one branch enter the log in the order they were handed in; those of different
 //!   clients take turns by weight (`fair_queue.rs`), and the leader's own come first;
+//! - a large command goes into the log in pieces, those of others in between (`long.rs`);
 //! - everything of one proposer is fenced by one term: once the leader has changed, nothing of it
 //!   can be taken any more.
 //!
 //! Refused: a command of a level that the cluster has not agreed on.
 
+mod long;
+mod queue;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::mutant::{self, Mutant};
 use model::{AppliedCommand, Batch, Command, Outcome, Reject};
-use parking_lot::Mutex;
 use raft::{ProposeError, TypedGroup};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fair_queue::FairQueue;
-use super::machine::{AppliedPartition, PartitionMachine};
+use self::long::LongProposer;
+use self::queue::{BatchBuilder, Queue, QueueEnd, Waiting};
+use super::applied::AppliedPartition;
+use super::machine::PartitionMachine;
 use super::weight::CommandCost;
 use crate::handover::Handover;
 use crate::level_gate::LevelGate;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_COMMANDS_MAX};
-use crate::message::{BusyScope, Refusal};
+use crate::message::Refusal;
 use crate::offload::offload;
 use crate::shares::{Requester, Share};
 
@@ -71,38 +75,14 @@ pub(crate) struct Submission {
     pub(crate) reply: OutcomeSender,
 }
 
-/// The commands that wait for their entry.
-#[derive(Default)]
-struct Waiting {
-    /// Definitions that a client's command needs.
-    needed: VecDeque<Command>,
-    /// The leader's own, such as definitions that nobody waits for.
-    own: VecDeque<Command>,
-    /// Those of clients.
-    submissions: FairQueue<Submission>,
-    /// Whether the last entry had some of the leader's own, so that clients are first in the next.
-    owned_last: bool,
-    /// Whether the task has ended, and nothing is proposed any more.
-    ended: bool,
-}
-
-/// The queue before the log. What waits in it is bounded by the shares of those who wait, and of
-/// the leader's own by `LEADER_COMMANDS_MAX`.
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    added: Notify,
-    /// Whether commands of the leader's own were taken and did not come into the log.
-    own_lost: AtomicBool,
-}
-
 /// The way to a partition's proposer. Dropping the last one ends it: callers that still wait are
 /// told that their outcome is unknown.
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: Arc<Queue>,
+    applied: Arc<AppliedPartition>,
     levels: LevelGate,
-    _task: Arc<AbortOnDropHandle<()>>,
+    _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
 impl Proposer {
@@ -115,10 +95,28 @@ impl Proposer {
         handover: Handover,
     ) -> Self {
         let queue = Arc::new(Queue::default());
-        let work =
-            ProposerTask { group, term, applied, levels: levels.clone(), stamped: None, handover };
-        let task = tokio::spawn(work.run(QueueEnd(Arc::clone(&queue))));
-        Self { queue, levels, _task: Arc::new(AbortOnDropHandle::new(task)) }
+        // Of the term before; this one's commands for its branch would hold up all others where
+        // they are applied.
+        queue.hold(applied.under_way());
+        let long = LongProposer {
+            group: group.clone(),
+            term,
+            applied: Arc::clone(&applied),
+            levels: levels.clone(),
+            handover: handover.clone(),
+            queue: Arc::clone(&queue),
+        };
+        let work = ProposerTask {
+            group,
+            term,
+            applied: Arc::clone(&applied),
+            levels: levels.clone(),
+            stamped: None,
+            handover,
+        };
+        let work = work.run(QueueEnd(Arc::clone(&queue)));
+        let tasks = [tokio::spawn(work), tokio::spawn(long.run())].map(AbortOnDropHandle::new);
+        Self { queue, applied, levels, _tasks: Arc::new(tasks) }
     }
 
     /// Hands a client's command in. Never waits: where it cannot be taken, whoever waits for it is
@@ -129,15 +127,11 @@ impl Proposer {
         if let Err(refusal) = self.levels.check(&submission.command) {
             return submission.reply.answer(Err(refusal));
         }
-        let mut waiting = self.queue.waiting.lock();
-        if waiting.ended {
-            drop(waiting);
+        let is_long = long::is_long(&submission, &self.applied);
+        if let Err(submission) = self.queue.push(submission, is_long) {
             // The term is over and the task with it; the command was never proposed.
-            return submission.reply.answer(Err(Refusal::NotLeader { hint: None }));
+            submission.reply.answer(Err(Refusal::NotLeader { hint: None }));
         }
-        waiting.submissions.push(submission.requester, submission.cost.weight, submission);
-        drop(waiting);
-        self.queue.added.notify_one();
     }
 
     /// Hands in commands that the leader proposes by itself, in this order: all or none. Nobody
@@ -164,96 +158,13 @@ impl Proposer {
         queue: impl FnOnce(&mut Waiting) -> &mut VecDeque<Command>,
     ) -> Result<(), Refusal> {
         commands.iter().try_for_each(|command| self.levels.check(command))?;
-        let mut waiting = self.queue.waiting.lock();
-        if waiting.ended {
-            return Err(Refusal::NotLeader { hint: None });
-        }
-        let queue = queue(&mut waiting);
-        if queue.len() + commands.len() > LEADER_COMMANDS_MAX {
-            return Err(Refusal::Busy { what: BusyScope::Node });
-        }
-        queue.extend(commands);
-        drop(waiting);
-        self.queue.added.notify_one();
-        Ok(())
+        self.queue.push_own(commands, queue)
     }
 
     /// Whether some of the leader's own commands did not come into the log since this was asked
     /// last: what they were to do has to be looked at again.
     pub(crate) fn take_own_lost(&self) -> bool {
         self.queue.own_lost.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// The end of the queue that the task takes from. Dropped, what still waits is dropped with it: its
-/// callers are told that the outcome is unknown.
-struct QueueEnd(Arc<Queue>);
-
-impl Drop for QueueEnd {
-    fn drop(&mut self) {
-        let mut waiting = self.0.waiting.lock();
-        let left = std::mem::take(&mut *waiting);
-        waiting.ended = true;
-        // Without the lock: what is dropped gives its shares back.
-        drop(waiting);
-        drop(left);
-    }
-}
-
-impl QueueEnd {
-    /// The next entry's commands, once there are some.
-    async fn next(&self) -> BatchBuilder {
-        loop {
-            let mut abandoned = Vec::new();
-            let builder = self.0.waiting.lock().next_batch(&mut abandoned);
-            // Without the lock, as they give their shares back.
-            drop(abandoned);
-            if !builder.commands.is_empty() {
-                return builder;
-            }
-            // A note that was left meanwhile is not lost: it ends this at once.
-            self.0.added.notified().await;
-        }
-    }
-}
-
-impl Waiting {
-    /// What goes into one entry: what clients' commands need; then the leader's own commands and
-    /// those of clients whose turn it is, as many as may be in one; a large one alone. Where
-    /// clients wait, they and the leader are first in turns, or thousands of definitions would hold
-    /// up all of them.
-    fn next_batch(&mut self, abandoned: &mut Vec<Submission>) -> BatchBuilder {
-        let mut builder = BatchBuilder::default();
-        while builder.takes(1)
-            && let Some(command) = self.needed.pop_front()
-        {
-            builder.add_own(command);
-        }
-        if self.owned_last {
-            self.add_submissions(&mut builder, abandoned);
-        }
-        let before = builder.commands.len();
-        while builder.takes(1)
-            && let Some(command) = self.own.pop_front()
-        {
-            builder.add_own(command);
-        }
-        self.owned_last = builder.commands.len() > before;
-        self.add_submissions(&mut builder, abandoned);
-        builder
-    }
-
-    /// Adds clients' commands. Whatever its caller no longer waits for is left out: nothing of it
-    /// was proposed, and a caller that tries again has sent it anew, behind it and in its place.
-    fn add_submissions(&mut self, builder: &mut BatchBuilder, abandoned: &mut Vec<Submission>) {
-        let is_gone = |submission: &Submission| submission.reply.is_abandoned();
-        while let Some(weight) = self.submissions.next_weight(is_gone, abandoned)
-            && builder.takes(weight)
-            && let Some(submission) = self.submissions.pop()
-        {
-            builder.add(submission.command, submission.cost);
-            builder.replies.push((builder.commands.len() - 1, submission.reply));
-        }
     }
 }
 
@@ -265,42 +176,6 @@ struct ProposerTask {
     handover: Handover,
     /// When the last batch was stamped, on the monotonic clock.
     stamped: Option<Instant>,
-}
-
-/// The commands of one entry and who waits for which of them.
-#[derive(Default)]
-struct BatchBuilder {
-    commands: Vec<Command>,
-    replies: Vec<(usize, OutcomeSender)>,
-    bytes: usize,
-    weight: u64,
-}
-
-impl BatchBuilder {
-    fn add(&mut self, command: Command, cost: CommandCost) {
-        self.bytes += cost.bytes;
-        self.weight += cost.weight;
-        self.commands.push(command);
-    }
-
-    /// A command that nobody waits for.
-    fn add_own(&mut self, command: Command) {
-        let cost = CommandCost::of(&command);
-        self.add(command, cost);
-    }
-
-    /// Whether it has commands that nobody waits for.
-    fn has_own(&self) -> bool {
-        self.commands.len() > self.replies.len()
-    }
-
-    /// Whether a command of this weight may be in it: the first one may, whatever its weight.
-    fn takes(&self, weight: u64) -> bool {
-        self.commands.is_empty()
-            || self.commands.len() < BATCH_COMMANDS_MAX
-                && self.bytes < BATCH_BYTES_MAX
-                && self.weight + weight <= BATCH_CHANGES_MAX
-    }
 }
 
 impl ProposerTask {
@@ -331,7 +206,7 @@ impl ProposerTask {
         let batch = self.stamp(commands);
         if mutant::is(Mutant::AcknowledgeBeforeCommit) {
             let applied = model::Partition::clone(&self.applied.view()).apply(&batch);
-            self.answer(&applied, std::mem::take(&mut replies));
+            answer(&self.applied, &applied, std::mem::take(&mut replies));
         }
         // Encoded once, also for the followers; large entries beside the thread of the heartbeats.
         let entry = offload(bytes, move || batch.encode()).into();
@@ -341,7 +216,7 @@ impl ProposerTask {
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
             Ok(entry) => {
-                self.answer(&entry.response, replies);
+                answer(&self.applied, &entry.response, replies);
                 return true;
             }
             Err(error) => {
@@ -353,39 +228,6 @@ impl ProposerTask {
         };
         refuse(replies, &refusal);
         false
-    }
-
-    fn answer(&self, applied: &[AppliedCommand], replies: Vec<(usize, OutcomeSender)>) {
-        for (place, reply) in replies {
-            // The machine answers every command, so this is a defect; the command was decided all
-            // the same, and the caller learns how under the same id.
-            let Some(applied) = applied.get(place) else {
-                reply.answer(Err(Refusal::Indeterminate));
-                continue;
-            };
-            match (&applied.outcome, applied.repeated_at) {
-                // The definition was refused, or was lost and is in a later entry. Nothing was done, so this is no outcome of the command.
-                (Outcome::Rejected(Reject::Undefined), _) => {
-                    reply.answer(Err(Refusal::Unavailable {
-                        reason: "this module's definition is on its way".to_owned(),
-                        retry_after: Duration::from_millis(20),
-                    }));
-                }
-                (outcome, None) => {
-                    reply.answer(Ok(outcome.clone()));
-                }
-                (_, Some(_)) => self.answer_from_store(applied.clone(), reply),
-            }
-        }
-    }
-
-    /// A command decided so long ago that its events left memory: they are read back.
-    fn answer_from_store(&self, applied: AppliedCommand, reply: OutcomeSender) {
-        let partition = Arc::clone(&self.applied);
-        // A task of its own: reading the disk must not hold up the answers and entries behind it.
-        tokio::spawn(raft::blocking(move || {
-            reply.answer(repeated_outcome(&partition, applied));
-        }));
     }
 
     fn stamp(&mut self, commands: Vec<Command>) -> Batch {
@@ -410,6 +252,49 @@ impl ProposerTask {
             commands,
         }
     }
+}
+
+/// Tells those who wait what their commands came to.
+fn answer(
+    partition: &Arc<AppliedPartition>,
+    applied: &[AppliedCommand],
+    replies: Vec<(usize, OutcomeSender)>,
+) {
+    for (place, reply) in replies {
+        // The machine answers every command, so this is a defect; the command was decided all
+        // the same, and the caller learns how under the same id.
+        let Some(applied) = applied.get(place) else {
+            reply.answer(Err(Refusal::Indeterminate));
+            continue;
+        };
+        match (&applied.outcome, applied.repeated_at) {
+            // The definition was refused, or was lost and is in a later entry. Nothing was done, so
+            // this is no outcome of the command.
+            (Outcome::Rejected(Reject::Undefined), _) => {
+                reply.answer(Err(Refusal::Unavailable {
+                    reason: "this module's definition is on its way".to_owned(),
+                    retry_after: Duration::from_millis(20),
+                }));
+            }
+            (outcome, None) => {
+                reply.answer(Ok(outcome.clone()));
+            }
+            (_, Some(_)) => answer_from_store(partition, applied.clone(), reply),
+        }
+    }
+}
+
+/// A command decided so long ago that its events left memory: they are read back.
+fn answer_from_store(
+    partition: &Arc<AppliedPartition>,
+    applied: AppliedCommand,
+    reply: OutcomeSender,
+) {
+    let partition = Arc::clone(partition);
+    // A task of its own: reading the disk must not hold up the answers and entries behind it.
+    tokio::spawn(raft::blocking(move || {
+        reply.answer(repeated_outcome(&partition, applied));
+    }));
 }
 
 /// One entry, one fate: what is not known of the entry is not known of any command in it.
@@ -460,61 +345,4 @@ pub(crate) fn random() -> uuid::Uuid {
         return uuid::Uuid::from_u64_pair(high, low);
     }
     uuid::Uuid::new_v4()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shares::ShareLimiter;
-    use crate::testing::insert;
-
-    fn submission(connection: u64, name: &str) -> (Submission, oneshot::Receiver<Answer>) {
-        let command = insert("dar", name, "x");
-        let share = ShareLimiter::new(10, 50).acquire(Requester::default(), 1).unwrap();
-        let (reply, outcome) = OutcomeSender::new(share);
-        let requester = Requester { address: Some([10, 0, 0, 1].into()), connection };
-        (Submission { requester, cost: CommandCost::of(&command), command, reply }, outcome)
-    }
-
-    type Answer = Result<Outcome, Refusal>;
-
-    fn packed(waiting: &mut Waiting) -> Vec<String> {
-        let commands = waiting.next_batch(&mut Vec::new()).commands;
-        commands.into_iter().map(|command| command.id.request).collect()
-    }
-
-    #[test]
-    fn what_a_command_needs_is_packed_before_everything() {
-        let mut waiting = Waiting::default();
-        let (first, _outcome) = submission(1, "client");
-        waiting.submissions.push(first.requester, first.cost.weight, first);
-        waiting.own.push_back(insert("dar", "own", "x"));
-        waiting.needed.push_back(insert("dar", "needed", "x"));
-        assert_eq!(packed(&mut waiting), ["insert-needed", "insert-own", "insert-client"]);
-    }
-
-    #[test]
-    fn many_commands_of_the_leader_take_turns_with_clients() {
-        let mut waiting = Waiting::default();
-        waiting.own.extend((0..5_000).map(|n| insert("dar", &format!("own-{n}"), "x")));
-        let (client, _outcome) = submission(1, "client");
-        waiting.submissions.push(client.requester, client.cost.weight, client);
-        assert!(packed(&mut waiting).iter().all(|name| name.contains("own")));
-        assert_eq!(packed(&mut waiting)[0], "insert-client", "it is first in the next entry");
-        assert!(!packed(&mut waiting).is_empty(), "and the leader goes on");
-    }
-
-    #[test]
-    fn what_nobody_waits_for_any_more_is_not_packed() {
-        let mut waiting = Waiting::default();
-        let (left, outcome) = submission(1, "left");
-        let (stays, _outcome) = submission(1, "stays");
-        drop(outcome);
-        for submission in [left, stays] {
-            waiting.submissions.push(submission.requester, submission.cost.weight, submission);
-        }
-        let mut abandoned = Vec::new();
-        let batch = waiting.next_batch(&mut abandoned);
-        assert_eq!((batch.commands.len(), batch.has_own(), abandoned.len()), (1, false, 1));
-    }
 }

@@ -22,6 +22,23 @@ impl CommandCost {
     }
 }
 
+/// Whether it is an operation on a module as a whole.
+pub(crate) fn is_bulk(request: &Request) -> bool {
+    match request {
+        Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_) => true,
+        Request::Transaction(_)
+        | Request::Define(_)
+        | Request::Fill(_)
+        | Request::Seed(_)
+        | Request::Reserve(_)
+        | Request::Call(_)
+        | Request::SetSequence(_)
+        | Request::MendClock(_) => false,
+        #[cfg(feature = "next-level")]
+        Request::ReserveAtNextLevel(_) => false,
+    }
+}
+
 /// How many records it changes.
 fn changes(command: &Command) -> usize {
     match &command.request {

@@ -13,6 +13,7 @@ use model::{Answer, Event, Object, Offset, PageQuery, Read, ReadLevel, Value};
 use super::cluster::SimulatedCluster;
 use super::schedule::NODES;
 use super::workload::{BRANCHES, EPOCH, branch_key, history_key};
+use crate::partition::applied::IndexedView;
 use crate::{ClusterStore, Store};
 
 /// Events of one read.
@@ -88,8 +89,10 @@ fn replicas(store: &ClusterStore, node: u64) -> Vec<ReplicaReading> {
         broken_chain: None,
     };
     let partitions = store.0.partitions.all().into_iter().map(|(id, running)| {
-        let (applied, view) = (running.group.status().applied, running.applied.view());
-        replica(id.0, (applied, view.state_hash()))
+        let applied = running.group.status().applied;
+        let IndexedView { index, state, is_newest } = running.applied.indexed_view();
+        let applied = if is_newest { applied.max(index) } else { index };
+        replica(id.0, (applied, state.state_hash()))
     });
     std::iter::once(replica(0, store.group_0())).chain(partitions).collect()
 }

@@ -9,7 +9,7 @@ use model::{Branch, BrokenChain, EventChain, Hash, Offset};
 
 use crate::client::LocalPartition;
 use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_TIMEOUT};
-use crate::partition::machine::AppliedPartition;
+use crate::partition::applied::{AppliedPartition, IndexedView};
 use crate::status::report::StatusReporter;
 use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
 
@@ -44,7 +44,9 @@ fn look(partition: u16, local: &LocalPartition, verify: bool) -> LocalReplica {
     // Entries that do not concern the machine move this index too; asked first, so that the
     // state is never older than it.
     let applied = local.group.status().applied;
-    let (index, state) = local.applied.indexed_view();
+    let IndexedView { index, state, is_newest } = local.applied.indexed_view();
+    // Or the state is of before a large command that is under way, and of no later index.
+    let applied = if is_newest { applied.max(index) } else { index };
     let broken = |branch: &Branch| {
         let walked = whole_log(&local.applied, branch, VERIFY_TIMEOUT);
         let BrokenChain { offset, reason } = walked.err()?;
@@ -57,7 +59,7 @@ fn look(partition: u16, local: &LocalPartition, verify: bool) -> LocalReplica {
     };
     LocalReplica {
         partition,
-        applied: applied.max(index),
+        applied,
         state_hash: state.state_hash().to_string(),
         broken_chain: if verify { state.branches().find_map(broken) } else { None },
     }

@@ -252,7 +252,7 @@ async fn replace(
         id: command_id(&body, &scope.key, named)?,
         key: scope.key.clone(),
         origin: Arc::new(origin(&mut body)),
-        request: Request::Replace(Replace { tables, revision }),
+        request: Request::Replace(Replace { tables: Arc::new(tables), revision }),
     };
     let in_context = |error| in_context(error, &scope.key);
     let accepted = scope.store.commit(command).await.map_err(in_context)?;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::archive::Archive;
+use crate::batch_part::StagedChunk;
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
     ArchiveHead, ArchivePage, BranchHead, DedupHead, DedupPage, PARTITION, PartitionHead,
-    QueueHead, RecordPage, RemovedRows, TableHead, archive_entry_name, archive_page_name,
+    QueueHead, RecordPage, RemovedRows, STAGED, TableHead, archive_entry_name, archive_page_name,
     dedup_page_name, folder, head_name, record_page_name, removed_name, schema_name, segment_name,
     tail_name,
 };
@@ -54,6 +55,7 @@ impl Partition {
         let mut partition = Partition {
             uptime_ms: chunk.uptime_ms,
             level: chunk.level,
+            staged: reader.get::<StagedChunk>(STAGED)?.map(StagedChunk::staged),
             ..Partition::new(procedures)
         };
         for key in chunk.branches {
@@ -448,7 +450,11 @@ mod tests {
         let mut shop = shop(0);
         let rows = (0..tickets).map(|n| format!(r#"{{"id":"{n}"}}"#)).collect::<Vec<_>>().join(",");
         let tables = crate::testing::object(&format!(r#"{{"tickets":[{rows}]}}"#));
-        shop.operation(crate::Request::Replace(crate::Replace { tables, revision: None })).unwrap();
+        shop.operation(crate::Request::Replace(crate::Replace {
+            tables: Arc::new(tables),
+            revision: None,
+        }))
+        .unwrap();
         let purge = crate::Purge {
             tables: vec!["tickets".to_owned(), "order_header".to_owned(), "dishes".to_owned()],
             reason: "end of day".to_owned(),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::branch::Branch;
 use crate::checkpoint::{
     ArchiveHead, ArchivePage, ArchiveTableHead, BranchHead, DedupAttachment, DedupHead, DedupPage,
-    PARTITION, PartitionHead, QueueHead, RecordPage, RemovedRows, StoredDefinition, TableHead,
-    archive_entry_name, archive_page_name, dedup_page_name, folder, head_name, record_page_name,
-    removed_name, schema_name, segment_name, tail_name,
+    PARTITION, PartitionHead, QueueHead, RecordPage, RemovedRows, STAGED, StoredDefinition,
+    TableHead, archive_entry_name, archive_page_name, dedup_page_name, folder, head_name,
+    record_page_name, removed_name, schema_name, segment_name, tail_name,
 };
 use crate::codec::{self, Versioned};
 use crate::dedup::DedupQueue;
@@ -25,7 +25,7 @@ impl Partition {
     /// of the log alone. A chunk whose content did not change has the same bytes as before; a
     /// sealed event segment that memory no longer holds is kept by name.
     pub fn chunks(&self, sink: &mut dyn ChunkSink) {
-        sink.put(PARTITION, codec::encode(&partition_chunk(self)));
+        self.write_heads(sink);
         #[cfg(feature = "next-level")]
         if self.level >= codec::NEXT_LEVEL {
             put(sink, super::NEXT_LEVEL_CHUNK, &super::NextLevelChunk { level: self.level });
@@ -51,11 +51,19 @@ impl Partition {
         // Schemas and events are left out: a head names its schema by hash and its events by the
         // chain, so comparing replicas reads neither.
         let mut sink = HashSink::default();
-        sink.put(PARTITION, codec::encode(&partition_chunk(self)));
+        self.write_heads(&mut sink);
         for branch in self.branches() {
             branch.write_state(&mut sink);
         }
         sink.hash()
+    }
+
+    /// What is of no one branch.
+    fn write_heads(&self, sink: &mut dyn ChunkSink) {
+        sink.put(PARTITION, codec::encode(&partition_chunk(self)));
+        if let Some(staged) = &self.staged {
+            put(sink, STAGED, &staged.chunk());
+        }
     }
 }
 

@@ -170,7 +170,7 @@ mod tests {
         tables: &str,
         revision: Option<u64>,
     ) -> Result<Option<Arc<Event>>, Reject> {
-        shop.operation(Request::Replace(Replace { tables: object(tables), revision }))
+        shop.operation(Request::Replace(Replace { tables: object(tables).into(), revision }))
     }
 
     fn refusal(shop: &mut Shop, tables: &str, revision: u64) -> (String, String) {
@@ -250,7 +250,7 @@ mod tests {
     fn without_a_table_nothing_happens_but_the_id_is_taken() {
         let mut shop = shop();
         let before = shop.branch().head();
-        let request = Request::Replace(Replace { tables: Object::new(), revision: None });
+        let request = Request::Replace(Replace { tables: Arc::default(), revision: None });
         let command = shop.command(request);
         let ticket = |shop: &mut Shop, command| match shop.apply_one(command).outcome {
             crate::Outcome::Accepted(accepted) => (accepted.repeated, accepted.delta.events.len()),

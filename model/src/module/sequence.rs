@@ -206,7 +206,7 @@ mod tests {
             shop.insert("tickets", &format!(r#"{{"id":"{absurd}"}}"#)).unwrap();
             assert_eq!(next(&mut shop), "T-5", "inserted");
             let rows = format!(r#"{{"tickets":[{{"id":"{absurd}"}},{{"id":"T-7"}}]}}"#);
-            let replace = Replace { tables: object(&rows), revision: None };
+            let replace = Replace { tables: object(&rows).into(), revision: None };
             shop.operation(Request::Replace(replace)).unwrap();
             assert_eq!(next(&mut shop), "T-8", "replaced");
             let leaps: Vec<_> = shop.branch().ignored_leaps().collect();
@@ -228,7 +228,7 @@ mod tests {
         let far: Vec<String> =
             (1..=3).map(|n| format!(r#"{{"id":"T-{}"}}"#, n * 900_000)).collect();
         let rows = format!(r#"{{"tickets":[{}]}}"#, far.join(","));
-        shop.operation(Request::Replace(Replace { tables: object(&rows), revision: None }))
+        shop.operation(Request::Replace(Replace { tables: object(&rows).into(), revision: None }))
             .unwrap();
         assert_eq!(next(&mut shop), "T-2700001", "each is less than a million on");
         assert_eq!(shop.branch().ignored_leaps().count(), 0);

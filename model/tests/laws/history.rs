@@ -290,7 +290,7 @@ fn any_replace() -> impl Strategy<Value = Request> {
     ];
     let revision = prop_oneof![3 => Just(None), 1 => (0..200_u64).prop_map(Some)];
     (prop::collection::vec(table, 0..3), revision).prop_map(|(tables, revision)| {
-        Request::Replace(Replace { tables: tables.into_iter().collect(), revision })
+        Request::Replace(Replace { tables: Arc::new(tables.into_iter().collect()), revision })
     })
 }
 

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use history::{batches, key, start};
 use model::{
-    Answer, AppliedCommand, Batch, BranchKey, BulkOperation, Command, Effect, Event, EventChange,
-    Hash, ModuleSnapshot, Object, Offset, Outcome, Partition, Procedures, Read, RecordKey, Reject,
-    Request, TableName, Value, codec,
+    Answer, AppliedCommand, Batch, BatchPart, BranchKey, BulkOperation, Command, Effect, Event,
+    EventChange, Hash, ModuleSnapshot, Object, Offset, Outcome, Partition, PartitionEntry,
+    Procedures, Read, RecordKey, Reject, Request, TableName, Value, codec,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -120,6 +120,78 @@ proptest! {
         prop_assert_eq!(replayed.state_hash(), live.state_hash());
         let mut again = start();
         prop_assert_eq!(apply_all(&mut again, &batches), applied);
+    }
+
+    #[test]
+    fn a_command_in_pieces_is_the_command(
+        batches in batches(30),
+        part_bytes in 1..400_usize,
+        cut in 0..30_usize,
+    ) {
+        let (mut whole, mut in_pieces) = (start(), start());
+        for (index, batch) in batches.iter().enumerate() {
+            // Time passes with the batches around it.
+            let alone = |command: &Command| Batch {
+                elapsed_ms: 0,
+                entropy: [u8::try_from(index).unwrap(); 16],
+                commands: vec![command.clone()],
+                ..batch.clone()
+            };
+            for command in &batch.commands {
+                let expected = whole.apply(&alone(command));
+                let mut long = None;
+                for entry in BatchPart::entries(&alone(command), part_bytes) {
+                    let PartitionEntry::Part(part) = PartitionEntry::decode(&entry).unwrap() else {
+                        panic!("a piece")
+                    };
+                    prop_assert!(long.is_none());
+                    long = in_pieces.stage(part);
+                    if index == cut {
+                        let mut held = StoreContents::default();
+                        in_pieces.chunks(&mut held);
+                        let restored = Partition::from_chunks(&held, Procedures::default());
+                        in_pieces = restored.unwrap();
+                    }
+                }
+                let outcome = long.unwrap().run().unwrap();
+                let applied = in_pieces.finish(outcome);
+                if applied.repeated_at.is_none() {
+                    prop_assert_eq!(&expected[0], &applied);
+                }
+            }
+            let time = Batch { commands: Vec::new(), ..batch.clone() };
+            whole.apply(&time);
+            in_pieces.apply(&time);
+            prop_assert_eq!(whole.state_hash(), in_pieces.state_hash());
+            prop_assert_eq!(whole.memory_bytes(), in_pieces.memory_bytes());
+        }
+    }
+
+    #[test]
+    fn other_branches_go_on_while_a_command_is_decided(batches in batches(30)) {
+        let (mut one_by_one, mut beside) = (start(), start());
+        for (index, batch) in batches.iter().enumerate() {
+            let Some(command) = batch.commands.first() else { continue };
+            let alone = Batch {
+                elapsed_ms: 0,
+                entropy: [u8::try_from(index).unwrap(); 16],
+                commands: vec![command.clone()],
+                ..batch.clone()
+            };
+            let others: Vec<_> =
+                batch.commands.iter().filter(|it| it.key != command.key).cloned().collect();
+            let others = Batch { commands: others, ..batch.clone() };
+            one_by_one.apply(&alone);
+            let expected = one_by_one.apply(&others);
+            let [entry] = &BatchPart::entries(&alone, usize::MAX)[..] else { panic!("one piece") };
+            let PartitionEntry::Part(part) = PartitionEntry::decode(entry).unwrap() else {
+                panic!("a piece")
+            };
+            let long = beside.stage(part).unwrap();
+            prop_assert_eq!(beside.apply(&others), expected);
+            beside.finish(long.run().unwrap());
+            prop_assert_eq!(one_by_one.state_hash(), beside.state_hash(), "after {}", index);
+        }
     }
 
     #[test]

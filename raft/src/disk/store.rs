@@ -41,7 +41,8 @@ mod database;
 mod writer;
 
 use database::Database;
-use writer::{Job, write_size};
+use writer::Job;
+pub(crate) use writer::write_size;
 
 /// The working stores of all replicas of a node: one sled database, one writer thread.
 pub struct StoreFiles {

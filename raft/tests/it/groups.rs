@@ -154,8 +154,8 @@ async fn a_group_takes_proposals_only_for_its_own_machine() {
             _: u64,
             _: &[u8],
             _: &mut Vec<raft::StoreWrite>,
-        ) -> Result<(), raft::Fatal> {
-            Ok(())
+        ) -> Result<raft::ApplyStep<()>, raft::Fatal> {
+            Ok(raft::ApplyStep::Done(()))
         }
 
         fn freeze(&self) -> Box<dyn raft::FrozenState> {

@@ -9,8 +9,8 @@ use futures::FutureExt;
 use model::NodeId;
 use raft::testing::{RecordingMachine, UNREAD_CHUNK};
 use raft::{
-    ChunkSource, Fatal, FrozenState, GroupId, Groups, GroupsConfig, Machine, Priority, StoreWrite,
-    WorkingStore,
+    ApplyStep, ChunkSource, Fatal, FrozenState, GroupId, Groups, GroupsConfig, Machine, Priority,
+    StoreWrite, WorkingStore,
 };
 
 use crate::cluster::{Cluster, eventually, replica};
@@ -232,7 +232,12 @@ struct SlowMachine {
 impl Machine for SlowMachine {
     type Response = u64;
 
-    fn apply(&mut self, at: u64, entry: &[u8], to: &mut Vec<StoreWrite>) -> Result<u64, Fatal> {
+    fn apply(
+        &mut self,
+        at: u64,
+        entry: &[u8],
+        to: &mut Vec<StoreWrite>,
+    ) -> Result<ApplyStep<u64>, Fatal> {
         self.machine.apply(at, entry, to)
     }
 

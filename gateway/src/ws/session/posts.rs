@@ -143,7 +143,7 @@ impl Session {
             id: CommandId { session, request: trans.clone() },
             key: key.clone(),
             origin: Arc::new(origin),
-            request: Request::Replace(Replace { tables, revision }),
+            request: Request::Replace(Replace { tables: Arc::new(tables), revision }),
         };
         let posted = Arc::new(SyncPost { topic, key, trans, data });
         let pending = PendingReply { request_id: None, reply: ReplyKind::Post(posted) };

@@ -14,7 +14,7 @@ use crate::reject::Reject;
 use crate::testing::{Shop, module_change, mutation, object, schema_of};
 
 fn replace(shop: &mut Shop, tables: &str) -> Result<Option<Arc<Event>>, Reject> {
-    shop.operation(Request::Replace(Replace { tables: object(tables), revision: None }))
+    shop.operation(Request::Replace(Replace { tables: object(tables).into(), revision: None }))
 }
 
 fn changed(event: Option<Arc<Event>>) -> Vec<String> {
@@ -180,7 +180,7 @@ fn at_the_version_limit_only_bulk_operations_pass() {
     lenient.seed(seed).unwrap();
     assert!(lenient.rows("order_header")[0].ends_with(r#""version":1}"#), "as if it said none");
     let tables = object(r#"{"tickets":[]}"#);
-    let snapshot = Replace { tables, revision: Some(VERSION_MAX) };
+    let snapshot = Replace { tables: Arc::new(tables), revision: Some(VERSION_MAX) };
     lenient.operation(Request::Replace(snapshot)).unwrap();
     lenient.insert("tickets", r#"{"id":"t"}"#).unwrap();
     assert_eq!(lenient.branch().head().revision.0, VERSION_MAX, "it stays");
@@ -192,7 +192,10 @@ fn a_strict_modules_revision_does_not_leap() {
     let current = shop.branch().head().revision.0;
     let mut ask = |revision| {
         let tables = object(r#"{"dishes":[]}"#);
-        shop.operation(Request::Replace(Replace { tables, revision: Some(revision) }))
+        shop.operation(Request::Replace(Replace {
+            tables: Arc::new(tables),
+            revision: Some(revision),
+        }))
     };
     let refused = ask(current + VERSION_LEAP_MAX + 1).unwrap_err();
     assert_eq!(refused.code(), "bad-command");

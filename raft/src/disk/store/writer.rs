@@ -253,7 +253,7 @@ impl StoreWriter {
 }
 
 /// Bytes that a change takes in the queue.
-pub(super) fn write_size(write: &StoreWrite) -> usize {
+pub(crate) fn write_size(write: &StoreWrite) -> usize {
     match write {
         StoreWrite::Put(name, value) => name.len() + value.len(),
         StoreWrite::Delete(name) => name.len(),

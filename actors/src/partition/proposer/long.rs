@@ -1,0 +1,140 @@
+//! Long: commands that take long, from the queue into the log.
+//!
+//! Why: a command of many megabytes in one entry holds up every entry behind it, and one that
+//! rewrites a large module holds up all that are applied behind it. So such a command goes into the
+//! log in pieces, one after the other, while the proposer goes on with small ones in between; with
+//! its last piece it is applied beside the others (`machine.rs`).
+//!
+//! Promise: one at a time of a partition. Until its last piece is proposed nothing of it can be
+//! done, so whatever goes wrong before is told as such. Refused: the leader's own commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Batch, BatchPart, BranchKey, Command};
+use raft::{ProposeError, TypedGroup};
+
+use super::queue::Queue;
+use super::{OutcomeSender, Submission, answer, random};
+use crate::handover::Handover;
+use crate::level_gate::LevelGate;
+use crate::limits::{LONG_ROWS, PART_BYTES};
+use crate::message::Refusal;
+use crate::partition::applied::AppliedPartition;
+use crate::partition::machine::PartitionMachine;
+use crate::partition::weight::is_bulk;
+
+/// The same where time is simulated: commands there are small, and many should be in pieces.
+#[cfg(any(test, feature = "simulation"))]
+const SIMULATED_PART_BYTES: usize = 200;
+
+/// Bytes of a piece.
+fn part_bytes() -> usize {
+    #[cfg(any(test, feature = "simulation"))]
+    if raft::simulated::is_active() {
+        return SIMULATED_PART_BYTES;
+    }
+    PART_BYTES
+}
+
+/// Whether a command takes long: it is large itself, or rewrites a large module.
+pub(super) fn is_long(submission: &Submission, applied: &AppliedPartition) -> bool {
+    let Command { key, request, .. } = &submission.command;
+    submission.cost.bytes > part_bytes() || is_bulk(request) && rows(applied, key) > LONG_ROWS
+}
+
+/// Of the module, and of what a restore may bring back.
+fn rows(applied: &AppliedPartition, key: &BranchKey) -> u64 {
+    let view = applied.view();
+    view.branch(key).map_or(0, |branch| branch.head().rows + branch.archived_rows())
+}
+
+/// Proposes what takes long, for the term this node leads.
+pub(super) struct LongProposer {
+    pub(super) group: TypedGroup<PartitionMachine>,
+    pub(super) term: u64,
+    pub(super) applied: Arc<AppliedPartition>,
+    pub(super) levels: LevelGate,
+    pub(super) handover: Handover,
+    pub(super) queue: Arc<Queue>,
+}
+
+impl LongProposer {
+    pub(super) async fn run(self) {
+        // One of an earlier term may be under way, and holds its branch.
+        if let Some(key) = self.applied.under_way() {
+            self.applied.settled(&key).await;
+        }
+        self.queue.hold(None);
+        loop {
+            let submission = self.queue.next_long().await;
+            let requester = submission.requester;
+            self.propose(submission).await;
+            self.queue.finish_long(requester);
+            self.queue.hold(None);
+        }
+    }
+
+    async fn propose(&self, submission: Submission) {
+        let Submission { command, reply, .. } = submission;
+        if let Some(refusal) = self.handover.refusal_for_full_disks(&self.group) {
+            return reply.answer(Err(refusal));
+        }
+        let key = command.key.clone();
+        let batch = self.stamp(command);
+        let Ok(mut entries) =
+            raft::blocking(move || BatchPart::entries(&batch, part_bytes())).await
+        else {
+            return reply.answer(Err(Refusal::NotLeader { hint: None }));
+        };
+        let Some(last) = entries.pop() else { return reply.answer(Err(Refusal::Indeterminate)) };
+        for entry in entries {
+            // Nobody waits for it, and nothing of it is done without the last piece.
+            if reply.is_abandoned() {
+                return;
+            }
+            if let Err(error) = self.group.propose(Some(self.term), entry.into()).await {
+                return reply.answer(Err(self.refusal_of_piece(error)));
+            }
+        }
+        // From the last piece on the branch is rewritten.
+        self.queue.hold(Some(key));
+        self.propose_last(last, reply).await;
+    }
+
+    async fn propose_last(&self, entry: Vec<u8>, reply: OutcomeSender) {
+        match self.group.propose(Some(self.term), entry.into()).await {
+            // Its pieces were not all there any more: too long passed between two of them.
+            Ok(entry) if entry.response.is_empty() => reply.answer(Err(given_up())),
+            Ok(entry) => answer(&self.applied, &entry.response, vec![(0, reply)]),
+            Err(error) => reply.answer(Err(self.handover.refusal(error, &self.group))),
+        }
+    }
+
+    /// Why a command was not done of which a piece did not come into the log, as far as is known.
+    fn refusal_of_piece(&self, error: ProposeError) -> Refusal {
+        match self.handover.refusal(error, &self.group) {
+            // Whether the piece is there or not.
+            Refusal::Indeterminate => given_up(),
+            refusal => refusal,
+        }
+    }
+
+    fn stamp(&self, command: Command) -> Batch {
+        Batch {
+            level: self.levels.writing_level(),
+            stamped: self.handover.clock.now(),
+            // The time is told by the batches in between.
+            elapsed_ms: 0,
+            entropy: *random().as_bytes(),
+            commands: vec![command],
+        }
+    }
+}
+
+fn given_up() -> Refusal {
+    Refusal::Unavailable {
+        reason: "the leader changed before all of a large request was in the log".to_owned(),
+        retry_after: Duration::from_millis(100),
+    }
+}

@@ -1,0 +1,316 @@
+//! BatchPart: a piece of a batch that is too large for one log entry, and what waits for the last.
+//!
+//! Why: an entry of many megabytes holds up every entry behind it, on the disk, on the way to the
+//! followers and where it is applied. In pieces, others come in between; and with the last piece
+//! the whole is one command again, done or not done.
+//!
+//! Promises:
+//! - what the pieces hold is nobody's until the last one is applied; then all of it is decided at
+//!   that entry's place in the log, as a command of its branch;
+//! - pieces of two batches are never mixed: one that does not follow is left out, and so is its
+//!   batch;
+//! - a partition holds the pieces of one batch at most: another one's first piece takes their
+//!   place, and so does time ([`STAGED_KEPT_MS`]), for a leader that is gone sends no last piece.
+//!
+//! Refused: batches of more than one command.
+
+use imbl::Vector;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use std::sync::Arc;
+
+use crate::branch::{ApplyContext, Branch};
+use crate::codec::{self, CodecError, EntryError, FormatKind};
+use crate::command::{Batch, Command};
+use crate::entropy::Entropy;
+use crate::ids::BranchKey;
+use crate::partition::AppliedCommand;
+
+/// How long pieces wait for the next one, in milliseconds of log uptime: a leader that goes on has
+/// sent it by then.
+const STAGED_KEPT_MS: u64 = 60_000;
+
+/// A piece of a batch of one command, as a log entry of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchPart {
+    /// As [`Batch::level`].
+    #[serde(skip)]
+    pub level: u16,
+    /// The batch's entropy, which names it.
+    #[serde(with = "serde_bytes")]
+    pub batch: [u8; 16],
+    /// Whose command it is.
+    pub key: BranchKey,
+    /// Which piece, from 0.
+    pub number: u32,
+    /// How many there are.
+    pub count: u32,
+    /// A stretch of the encoded batch.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+crate::versioned!(BatchPart => BatchPart);
+
+impl BatchPart {
+    /// The log entries of a batch of one command, with so many bytes of it in each. None where it
+    /// has another number of commands.
+    pub fn entries(batch: &Batch, part_bytes: usize) -> Vec<Vec<u8>> {
+        let [Command { key, .. }] = &batch.commands[..] else { return Vec::new() };
+        let whole = batch.encode();
+        let pieces = whole.chunks(part_bytes.max(1));
+        let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+        let part = |(number, bytes): (u32, &[u8])| Self {
+            level: batch.level,
+            batch: batch.entropy,
+            key: key.clone(),
+            number,
+            count,
+            bytes: bytes.to_vec(),
+        };
+        (0..).zip(pieces).map(part).map(|it| codec::encode_entry(it.level, &it)).collect()
+    }
+
+    /// Whether its batch is whole with it.
+    pub fn is_last(&self) -> bool {
+        self.number.checked_add(1) == Some(self.count)
+    }
+}
+
+/// A log entry of a partition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PartitionEntry {
+    /// Commands.
+    Batch(Batch),
+    /// A piece of a large one.
+    Part(BatchPart),
+}
+
+impl PartitionEntry {
+    /// Reads a log entry.
+    ///
+    /// # Errors
+    /// [`EntryError`]: this build must not apply it, or cannot read it.
+    pub fn decode(entry: &[u8]) -> Result<Self, EntryError> {
+        if codec::entry_kind(entry) == Some(FormatKind::BatchPart as u8) {
+            let (level, part) = codec::decode_entry(entry)?;
+            return Ok(Self::Part(BatchPart { level, ..part }));
+        }
+        Batch::decode(entry).map(Self::Batch)
+    }
+}
+
+/// The pieces of one batch that have come so far.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StagedBatch {
+    batch: [u8; 16],
+    key: BranchKey,
+    count: u32,
+    pieces: Vector<Arc<[u8]>>,
+    bytes: u64,
+    /// When the last of them came, in the log's uptime.
+    uptime_ms: u64,
+}
+
+impl StagedBatch {
+    /// With one more piece in it; `None` where that one neither begins a batch nor follows.
+    pub(crate) fn with(staged: Option<Self>, part: BatchPart, uptime_ms: u64) -> Option<Self> {
+        let BatchPart { batch, key, number, count, bytes, .. } = part;
+        let begun = match (number, staged) {
+            (0, _) => Self { batch, key, count, pieces: Vector::new(), bytes: 0, uptime_ms },
+            (_, staged) => staged.filter(|it| {
+                let here = (it.batch, &it.key, it.count, it.pieces.len());
+                here == (batch, &key, count, usize::try_from(number).unwrap_or(usize::MAX))
+            })?,
+        };
+        let (mut pieces, length) = (begun.pieces, bytes.len() as u64);
+        pieces.push_back(bytes.into());
+        Some(Self { pieces, bytes: begun.bytes + length, uptime_ms, ..begun })
+    }
+
+    /// Whether the next piece will not come any more.
+    pub(crate) fn is_stale(&self, uptime_ms: u64) -> bool {
+        uptime_ms.saturating_sub(self.uptime_ms) > STAGED_KEPT_MS
+    }
+
+    /// How many bytes of memory the pieces take.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whose command it is.
+    pub(crate) fn key(&self) -> &BranchKey {
+        &self.key
+    }
+
+    fn batch(&self) -> Result<Batch, EntryError> {
+        let whole: Vec<u8> = self.pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        Batch::decode(&whole)
+    }
+
+    /// As a checkpoint has it.
+    pub(crate) fn chunk(&self) -> StagedChunk {
+        StagedChunk {
+            batch: self.batch,
+            key: self.key.clone(),
+            count: self.count,
+            uptime_ms: self.uptime_ms,
+            pieces: self.pieces.iter().map(|piece| ByteBuf::from(piece.to_vec())).collect(),
+        }
+    }
+}
+
+/// The chunk `staged` of a checkpoint.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StagedChunk {
+    #[serde(with = "serde_bytes")]
+    batch: [u8; 16],
+    key: BranchKey,
+    count: u32,
+    uptime_ms: u64,
+    pieces: Vec<ByteBuf>,
+}
+
+crate::versioned!(StagedChunk => StagedBatch);
+
+impl StagedChunk {
+    /// As a partition has it.
+    pub(crate) fn staged(self) -> StagedBatch {
+        let Self { batch, key, count, uptime_ms, pieces } = self;
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let pieces = pieces.into_iter().map(|piece| Arc::from(piece.into_vec())).collect();
+        StagedBatch { batch, key, count, pieces, bytes, uptime_ms }
+    }
+}
+
+/// A command whose pieces are all there: what is left is work on its branch alone, which another
+/// thread can do while the partition goes on with other branches.
+#[derive(Debug)]
+pub struct LongCommand {
+    pub(crate) staged: StagedBatch,
+    pub(crate) branch: Branch,
+    pub(crate) uptime_ms: u64,
+    pub(crate) level: u16,
+}
+
+/// What it came to.
+#[derive(Debug)]
+pub struct LongOutcome {
+    /// Its branch after it.
+    pub(crate) branch: Branch,
+    /// The command, for what depends on its kind.
+    pub(crate) command: Command,
+    /// What was decided.
+    pub applied: AppliedCommand,
+}
+
+impl LongCommand {
+    /// Whose it is.
+    pub fn key(&self) -> &BranchKey {
+        &self.staged.key
+    }
+
+    /// Decides it on its branch. Takes time in proportion to what it changes.
+    ///
+    /// # Errors
+    /// [`EntryError`]: the pieces are no batch of one command, or of a newer level.
+    pub fn run(self) -> Result<LongOutcome, EntryError> {
+        let Self { staged, mut branch, uptime_ms, level } = self;
+        #[cfg(not(feature = "next-level"))]
+        let _ = level;
+        let batch = staged.batch()?;
+        let (at, entropy) = (batch.stamped, Entropy::new(batch.entropy, 0));
+        let mut commands = batch.commands.into_iter();
+        let (Some(command), None) = (commands.next(), commands.next()) else {
+            let reason = "a batch in pieces has one command".to_owned();
+            return Err(CodecError::Damaged { what: FormatKind::Batch, reason }.into());
+        };
+        let context = ApplyContext {
+            at,
+            uptime_ms,
+            entropy,
+            #[cfg(feature = "next-level")]
+            level,
+        };
+        let applied = branch.apply(&command, context);
+        Ok(LongOutcome { branch, command, applied })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Request, Transaction};
+    use crate::outcome::Outcome;
+    use crate::testing::{Shop, mutation};
+
+    fn parts(shop: &mut Shop, chance: u8, id: &str) -> Vec<BatchPart> {
+        let mutations = vec![mutation(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
+        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
+        let batch = Batch {
+            level: codec::LEVEL,
+            stamped: shop.now,
+            elapsed_ms: 0,
+            entropy: [chance; 16],
+            commands: vec![command],
+        };
+        let entries = BatchPart::entries(&batch, 20);
+        assert!(entries.len() > 3);
+        let part = |entry: Vec<u8>| match PartitionEntry::decode(&entry).unwrap() {
+            PartitionEntry::Part(part) => part,
+            PartitionEntry::Batch(_) => panic!("a piece"),
+        };
+        entries.into_iter().map(part).collect()
+    }
+
+    fn stage(shop: &mut Shop, parts: &[BatchPart]) -> Option<LongCommand> {
+        let mut last = None;
+        for part in parts {
+            last = shop.partition.stage(part.clone());
+        }
+        last
+    }
+
+    #[test]
+    fn nothing_is_done_without_the_last_piece() {
+        let mut shop = Shop::lenient();
+        let all = parts(&mut shop, 1, "a");
+        let before = shop.branch().state_hash();
+        assert!(stage(&mut shop, &all[..all.len() - 1]).is_none());
+        assert_eq!(shop.branch().state_hash(), before);
+        assert!(shop.partition.memory_bytes() > 20, "what waits is counted");
+        let outcome = stage(&mut shop, &all[all.len() - 1..]).unwrap().run().unwrap();
+        assert!(matches!(outcome.applied.outcome, Outcome::Accepted(_)));
+        shop.partition.finish(outcome);
+        assert!(shop.partition.staged.is_none());
+        assert_ne!(shop.branch().state_hash(), before);
+    }
+
+    #[test]
+    fn pieces_of_two_batches_are_never_mixed() {
+        let mut shop = Shop::lenient();
+        let (one, two) = (parts(&mut shop, 1, "a"), parts(&mut shop, 2, "b"));
+        assert!(stage(&mut shop, &one[..2]).is_none());
+        assert!(stage(&mut shop, &two[2..]).is_none(), "they follow none of theirs");
+        assert!(stage(&mut shop, &one[2..]).is_none(), "theirs are gone by then");
+        assert!(stage(&mut shop, &one[..2]).is_none());
+        assert!(stage(&mut shop, &two).is_some(), "another first piece begins anew");
+        let gap: Vec<_> = one.iter().filter(|part| part.number != 1).cloned().collect();
+        assert!(stage(&mut shop, &gap).is_none());
+    }
+
+    #[test]
+    fn pieces_whose_leader_is_gone_do_not_stay() {
+        let mut shop = Shop::lenient();
+        let all = parts(&mut shop, 1, "a");
+        assert!(stage(&mut shop, &all[..2]).is_none());
+        shop.elapsed_ms = STAGED_KEPT_MS;
+        shop.insert("tickets", "{}").unwrap();
+        assert!(shop.partition.staged.is_some());
+        shop.elapsed_ms = 1;
+        shop.insert("tickets", "{}").unwrap();
+        assert!(shop.partition.staged.is_none());
+        assert!(stage(&mut shop, &all[2..]).is_none());
+    }
+}
