@@ -11,7 +11,8 @@
 //! b/<branch>/<module>/archive/<entry>/head    one entry of the archive: when, why, how many
 //! b/<branch>/<module>/archive/<entry>/<page>  256 of its records
 //! b/<branch>/<module>/events/<segment>        256 events, sealed: never written differently again
-//! b/<branch>/<module>/events/tail             the events after the last sealed segment
+//! b/<branch>/<module>/events/<segment>/<part> the same in parts, where events are large: first-last
+//! b/<branch>/<module>/events/tail             the events after the last segment or part that ended
 //! ```
 //!
 //! Promise: names, order, boundaries and bytes are functions of the log alone, so that a page
@@ -23,6 +24,7 @@ pub(crate) mod write;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::{DedupLimits, Definition, Validation, VersionRule};
 use crate::hash::Hash;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
+use crate::limits::SEGMENT_EVENTS;
 use crate::module::{IgnoredLeap, Reservation};
 use crate::read::LogCursor;
 use crate::schema::Schema;
@@ -209,7 +212,7 @@ crate::versioned!(
 /// [`Partition::read_segment`](crate::Partition::read_segment).
 pub fn is_event_chunk(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
-    matches!(parts[..], ["b", _, _, "events", _])
+    matches!(parts[..], ["b", _, _, "events", _] | ["b", _, _, "events", _, _])
 }
 
 fn schema_name(hash: Hash) -> String {
@@ -260,6 +263,27 @@ fn segment_name(folder: &str, segment: u64) -> String {
     format!("{folder}events/{segment:016x}")
 }
 
+/// The prefix of the names of a segment's parts, where it has several.
+fn parts_prefix(folder: &str, segment: u64) -> String {
+    segment_name(folder, segment) + "/"
+}
+
+/// The chunk of a part that has ended: its segment's where that has no other, else its own.
+fn part_name(folder: &str, segment: u64, part: &RangeInclusive<u64>) -> String {
+    let (first, last) = (part.start(), part.end());
+    if last - first + 1 == SEGMENT_EVENTS {
+        return segment_name(folder, segment);
+    }
+    format!("{}{first:016x}-{last:016x}", parts_prefix(folder, segment))
+}
+
+/// The first and last event of a part, by what stands after its segment's prefix.
+fn part_of(name: &str) -> Option<RangeInclusive<u64>> {
+    let (first, last) = name.split_once('-')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(number(first)?..=number(last)?)
+}
+
 fn tail_name(folder: &str) -> String {
     format!("{folder}events/tail")
 }
@@ -279,6 +303,15 @@ mod tests {
         assert_eq!(folder(&key("دار")), "b/%D8%AF%D8%A7%D8%B1/pos/");
         let folder = folder(&key("dar"));
         assert!(is_event_chunk(&segment_name(&folder, 1)) && is_event_chunk(&tail_name(&folder)));
+        let part = part_name(&folder, 2, &(257..=300));
+        assert_eq!(
+            part,
+            folder.clone() + "events/0000000000000002/0000000000000101-000000000000012c"
+        );
+        assert!(
+            is_event_chunk(&part)
+                && part_name(&folder, 2, &(257..=512)) == segment_name(&folder, 2)
+        );
         assert!(!is_event_chunk(&head_name(&folder)) && !is_event_chunk(PARTITION));
     }
 }

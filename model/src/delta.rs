@@ -70,7 +70,13 @@ impl Event {
     /// What the next event of its log carries as `previous`: taken over the bytes that it was first
     /// written with.
     pub fn hash(&self) -> Hash {
-        Hash(*blake3::hash(&codec::encode(self)).as_bytes())
+        self.hash_and_length().0
+    }
+
+    /// The same, and how many bytes those are.
+    pub(crate) fn hash_and_length(&self) -> (Hash, usize) {
+        let bytes = codec::encode(self);
+        (Hash(*blake3::hash(&bytes).as_bytes()), bytes.len())
     }
 
     /// About how many bytes of memory it takes.

@@ -11,6 +11,14 @@ pub const RECORD_KEY_BYTES_MAX: usize = 1024;
 pub const CHANGE_COMPARISONS_MAX: usize = 64;
 /// Events every branch keeps in memory, so that a client back within a moment needs no disk.
 pub const EVENTS_KEPT_MIN: usize = 256;
+/// Memory beyond which a branch keeps fewer of them, once they are on disk, in bytes: events of
+/// bulk operations carry whole tables, and 256 of those would fill a node. Well above what 256
+/// events of single records take.
+pub const EVENTS_BYTES_KEPT: u64 = 8 * 1024 * 1024;
+/// Encoded bytes of events that end a part of a segment, so that few large ones can leave memory
+/// before their segment is full. Part of the checkpoint's format, as the next is: replicas with
+/// other boundaries write the same events under other names.
+pub const EVENT_PART_BYTES: usize = 1024 * 1024;
 /// Events of one sealed segment. Part of the checkpoint's format: boundaries must be equal on all
 /// replicas, for ever.
 pub const SEGMENT_EVENTS: u64 = 256;

@@ -53,7 +53,8 @@ pub use fitness::{NodeFitness, Unfit, UnfitReason, UnfitReasons};
 pub use group::ReplicaGroup;
 pub use groups::{DiskLatency, Groups, GroupsConfig, OpenError};
 pub use machine::{
-    ApplyStep, ChunkSink, ChunkSource, FrozenState, LongWork, Machine, StoreWrite, WorkingStore,
+    ApplyStep, ChunkSink, ChunkSource, FrozenState, LongWork, Machine, ScanLimit, StoreWrite,
+    WorkingStore,
 };
 pub use network::{Network, NetworkError, Priority};
 pub use timing::{Timing, TimingError};

@@ -105,10 +105,26 @@ pub enum StoreWrite {
 pub trait WorkingStore: Send + Sync + 'static {
     /// The index up to which writes can be read.
     fn stored(&self) -> u64;
-    /// The keys and values from `from` (included) to `to` (excluded), in key order, at most
-    /// `limit`. Blocks on disk: never called from an async task without `spawn_blocking`.
+    /// The keys and values from `from` (included) to `to` (excluded), in key order, as many as
+    /// `limit` says. Blocks on disk: never called from an async task without `spawn_blocking`.
     ///
     /// # Errors
     /// [`Fatal`] when the store cannot be read. The store is then rebuilt; the replica continues.
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal>;
+    fn scan(&self, from: &[u8], to: &[u8], limit: ScanLimit) -> Result<Vec<(Bytes, Bytes)>, Fatal>;
+}
+
+/// How much one scan gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanLimit {
+    /// So many rows at most.
+    pub rows: usize,
+    /// None after the one with which their values have so many bytes.
+    pub bytes: usize,
+}
+
+impl ScanLimit {
+    /// So many rows, however large.
+    pub fn rows(rows: usize) -> Self {
+        Self { rows, bytes: usize::MAX }
+    }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::{
     Answer, Branch, BranchKey, Catalogue, NodeId, PartitionId, Procedures, Read, ReadLevel, Reject,
 };
-use raft::{GroupId, Priority, ReplicaGroup};
+use raft::{GroupId, Priority, ReplicaGroup, ScanLimit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -16,7 +16,9 @@ use crate::client::CatalogueClient;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown, retry};
 use crate::client::read_error;
 use crate::client::{LocalPartition, LocalPartitions};
-use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE, SETTLE_TIMEOUT};
+use crate::limits::{
+    ATTEMPT_TIMEOUT, CATCH_UP_BYTES, LAG_TIMEOUT, REQUEST_DEADLINE, SETTLE_TIMEOUT,
+};
 use crate::message::{PeerReply, PeerRequest, Refusal, encode};
 use crate::read_pool::ReadPool;
 use crate::store::RouteError;
@@ -212,8 +214,9 @@ impl Reads {
         let mut events = branch.events_after(after);
         if events.is_none() {
             let (applied, wanted) = (Arc::clone(&local.applied), key.clone());
-            let stored =
-                raft::blocking(move || applied.stored_events(&wanted, after, limit as usize));
+            // Of many large events the first ones: who asked sees that the log goes on.
+            let most = ScanLimit { rows: limit as usize, bytes: CATCH_UP_BYTES };
+            let stored = raft::blocking(move || applied.stored_events(&wanted, after, most));
             let stored = stored.await.map_err(|_| leader_unknown())?.map_err(Refusal::from)?;
             // The store lies some moments behind: what does not join on would be a gap.
             let joins = stored.first().is_some_and(|event| event.offset == after.next());

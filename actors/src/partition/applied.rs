@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use model::{BranchKey, Delta, Event, Offset, Partition, PriorRecords, codec, store};
 use parking_lot::Mutex;
-use raft::{Fatal, WorkingStore};
+use raft::{Fatal, ScanLimit, WorkingStore};
 use tokio::sync::{broadcast, watch};
 
 use crate::limits::FOLLOWER_QUEUE_DELTAS;
@@ -140,7 +140,7 @@ impl AppliedPartition {
         &self,
         key: &BranchKey,
         after: Offset,
-        limit: usize,
+        limit: ScanLimit,
     ) -> Result<Vec<Arc<Event>>, Fatal> {
         let Some(store) = self.store.get() else { return Ok(Vec::new()) };
         let from = store::event_key(key, after.next());

@@ -434,7 +434,12 @@ mod tests {
             u64::MAX - *self.lag.lock()
         }
 
-        fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+        fn scan(
+            &self,
+            from: &[u8],
+            to: &[u8],
+            limit: ScanLimit,
+        ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
             let mut failures = self.failures.lock();
             if *failures > 0 {
                 *failures -= 1;
@@ -442,7 +447,7 @@ mod tests {
             }
             let rows = self.rows.lock();
             let found = rows.iter().filter(|(key, _)| key[..] >= *from && key[..] < *to);
-            Ok(found.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+            Ok(found.take(limit.rows).map(|(key, value)| (key.clone(), value.clone())).collect())
         }
     }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use model::mutant::{self, Mutant};
 use model::{AppliedCommand, Batch, Command, Outcome, Reject};
-use raft::{ProposeError, TypedGroup};
+use raft::{ProposeError, ScanLimit, TypedGroup};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -323,7 +323,7 @@ fn repeated_outcome(
     let Some((first, count)) = applied.repeated_at else { return Ok(applied.outcome) };
     // Offsets begin with 1.
     let after = model::Offset(first.0 - 1);
-    let events = partition.stored_events(&applied.key, after, count as usize)?;
+    let events = partition.stored_events(&applied.key, after, ScanLimit::rows(count as usize))?;
     // The store is written behind the machine, or is just being rebuilt: fewer events would be a
     // wrong answer, so the caller asks again.
     if events.len() < count as usize {

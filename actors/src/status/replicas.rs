@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use model::{Branch, BrokenChain, EventChain, Hash, Offset};
+use raft::ScanLimit;
 
 use crate::client::LocalPartition;
-use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_TIMEOUT};
+use crate::limits::{CATCH_UP_BYTES, RETRY_PAUSE, VERIFY_EVENTS, VERIFY_TIMEOUT};
 use crate::partition::applied::{AppliedPartition, IndexedView};
 use crate::status::report::StatusReporter;
 use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
@@ -98,11 +99,16 @@ impl From<BrokenChain> for Stop {
 /// Walks a log from the oldest event held: first those that left memory, then those in it.
 fn walk(applied: &AppliedPartition, branch: &Branch) -> Result<(), Stop> {
     let mut chain = EventChain::default();
-    let first = branch.first_event().unwrap_or(Offset(1));
+    // All may have left: then the walk ends on disk.
+    let first = branch.first_event().unwrap_or(branch.head().offset.next());
     let mut after = Offset(0);
     while after.next() < first {
         let limit = usize::try_from(first.0 - after.next().0).unwrap_or(usize::MAX);
-        let stored = applied.stored_events(branch.key(), after, limit.min(VERIFY_EVENTS));
+        let stored = applied.stored_events(
+            branch.key(),
+            after,
+            ScanLimit { rows: limit.min(VERIFY_EVENTS), bytes: CATCH_UP_BYTES },
+        );
         let unreadable =
             |reason: String| Stop::Unreadable(BrokenChain { offset: after.next(), reason });
         let stored = stored.map_err(|fatal| unreadable(fatal.to_string()))?;

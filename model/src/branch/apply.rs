@@ -449,9 +449,10 @@ impl Branch {
             #[cfg(feature = "next-level")]
             note: (self.level >= crate::codec::NEXT_LEVEL).then(|| format!("level {}", self.level)),
         });
-        self.chain_head = event_hash(&event);
+        let (hash, encoded) = event.hash_and_length();
+        self.chain_head = hash;
         self.summary.follow(&event);
-        self.events.push(Arc::clone(&event));
+        self.events.push(Arc::clone(&event), encoded);
         event
     }
 

@@ -1,25 +1,23 @@
 //! Read: chunks back into a partition, every count and every link of the event chain checked.
 
+mod events;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::archive::Archive;
 use crate::batch_part::StagedChunk;
-use crate::branch::{Branch, event_hash};
+use crate::branch::Branch;
 use crate::checkpoint::{
     ArchiveHead, ArchivePage, BranchHead, DedupHead, DedupPage, PARTITION, PartitionHead,
     QueueHead, RecordPage, RemovedRows, STAGED, TableHead, archive_entry_name, archive_page_name,
-    dedup_page_name, folder, head_name, record_page_name, removed_name, schema_name, segment_name,
-    tail_name,
+    dedup_page_name, folder, head_name, record_page_name, removed_name, schema_name,
 };
 use crate::codec::{self, LEVEL, Versioned};
 use crate::dedup::{Dedup, DedupEntry, DedupQueue, ENTRY_BYTES};
-use crate::delta::{Delta, Event};
-use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
-use crate::hash::Hash;
 use crate::ids::{BranchKey, TableName};
-use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE};
 use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
 use crate::partition::schemas::Schemas;
@@ -266,83 +264,6 @@ impl CheckpointReader<'_> {
             tables: tables.collect(),
         })
     }
-
-    /// The tail and the last sealed segment; that the older ones exist is all that is asked.
-    fn events(&self, folder: &str, branch: &Branch) -> Result<EventLog, BadChunk> {
-        let sealed = branch.offset.0 / SEGMENT_EVENTS;
-        // Reading all history at each start would take longer with every day. Old segments never
-        // change; `verify` walks them from the store when an operator asks.
-        for segment in 1..sealed {
-            let name = segment_name(folder, segment);
-            if !self.names.contains(&name) {
-                return Err(bad(&name, "is missing"));
-            }
-        }
-        let mut log = EventLog::default();
-        let mut chain = ChainCheck::default();
-        if sealed > 0 {
-            let name = segment_name(folder, sealed);
-            let first = (sealed - 1) * SEGMENT_EVENTS + 1;
-            chain.take(&mut log, &name, branch, self.must_get(&name)?, first)?;
-        }
-        let tail = tail_name(folder);
-        if !branch.offset.0.is_multiple_of(SEGMENT_EVENTS) {
-            let first = sealed * SEGMENT_EVENTS + 1;
-            chain.take(&mut log, &tail, branch, self.must_get(&tail)?, first)?;
-        }
-        // The head's hash was agreed by the replicas: a tail that ends in it is the log's end,
-        // whole.
-        let held = chain.last.unwrap_or_default();
-        if held != branch.chain_head || chain.count != branch.offset.0.min(held_max(branch)) {
-            return Err(bad(&tail, "does not end in the chain head"));
-        }
-        Ok(log)
-    }
-}
-
-/// How many events a loaded branch holds: the tail's and the last sealed segment's.
-fn held_max(branch: &Branch) -> u64 {
-    let tail = branch.offset.0 % SEGMENT_EVENTS;
-    if branch.offset.0 < SEGMENT_EVENTS { tail } else { tail + SEGMENT_EVENTS }
-}
-
-/// The events read so far, each the child of the one before.
-#[derive(Default)]
-struct ChainCheck {
-    last: Option<Hash>,
-    count: u64,
-}
-
-impl ChainCheck {
-    fn take(
-        &mut self,
-        log: &mut EventLog,
-        name: &str,
-        branch: &Branch,
-        segment: Delta,
-        first: u64,
-    ) -> Result<(), BadChunk> {
-        // A valid segment under another branch's name: chunks were mixed up, not damaged.
-        if segment.key != branch.key || segment.incarnation != branch.incarnation {
-            return Err(bad(name, format!("belongs to {}", segment.key)));
-        }
-        for (place, event) in (first..).zip(segment.events) {
-            self.check(name, place, &event)?;
-            log.push(event);
-        }
-        Ok(())
-    }
-
-    fn check(&mut self, name: &str, place: u64, event: &Event) -> Result<(), BadChunk> {
-        // The first event read has a parent that was not read: its link is taken on trust here.
-        let follows = self.last.is_none_or(|last| last == event.previous);
-        if event.offset.0 != place || !follows {
-            return Err(bad(name, format!("event {} does not follow its chain", event.offset)));
-        }
-        self.last = Some(event_hash(event));
-        self.count += 1;
-        Ok(())
-    }
 }
 
 /// One text per field name, for all records of a table.
@@ -376,6 +297,7 @@ mod tests {
 
     use super::*;
     use crate::ids::Offset;
+    use crate::limits::SEGMENT_EVENTS;
     use crate::testing::{Chunks, Shop, rule};
 
     /// A shop with something of everything, `events` events long.

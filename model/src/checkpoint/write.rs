@@ -1,6 +1,7 @@
 //! Write: a partition into chunks.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::branch::Branch;
@@ -8,13 +9,15 @@ use crate::checkpoint::{
     ArchiveHead, ArchivePage, ArchiveTableHead, BranchHead, DedupAttachment, DedupHead, DedupPage,
     PARTITION, PartitionHead, QueueHead, RecordPage, RemovedRows, STAGED, StoredDefinition,
     TableHead, archive_entry_name, archive_page_name, dedup_page_name, folder, head_name,
-    record_page_name, removed_name, schema_name, segment_name, tail_name,
+    part_name, record_page_name, removed_name, schema_name, tail_name,
 };
 use crate::codec::{self, Versioned};
 use crate::dedup::DedupQueue;
 use crate::delta::Delta;
+use crate::event_log::segment_of;
 use crate::hash::Hash;
-use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::ids::Offset;
+use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
 use crate::read::ArchiveEntry;
@@ -114,29 +117,37 @@ impl Branch {
 
     fn write_events(&self, sink: &mut dyn ChunkSink) {
         let folder = folder(&self.key);
-        let sealed = self.offset.0 / SEGMENT_EVENTS;
-        // Memory forgot a segment only after a finished checkpoint held it, so `keep` always finds
-        // it.
+        // Memory forgot a part only after a finished checkpoint held it, so `keep` always finds it.
         let first_held = self.events.first().map_or(u64::MAX, |first| first.0);
-        for segment in 1..=sealed {
-            let name = segment_name(&folder, segment);
-            if first_held <= (segment - 1) * SEGMENT_EVENTS + 1 {
-                put(sink, &name, &self.segment(segment));
+        let segments = 1..=segment_of(self.offset);
+        let parts = segments.flat_map(|segment| {
+            self.events.parts(segment).into_iter().map(move |part| (segment, part))
+        });
+        for (segment, part) in parts {
+            // At a boundary there is no tail: an empty chunk would be one that is written for
+            // nothing.
+            if *part.start() > self.offset.0 {
+                break;
+            }
+            let has_ended = *part.end() <= self.offset.0;
+            let name =
+                if has_ended { part_name(&folder, segment, &part) } else { tail_name(&folder) };
+            if first_held <= *part.start() {
+                put(sink, &name, &self.part(&part));
             } else {
                 sink.keep(&name);
             }
         }
-        // At a boundary there is no tail: an empty chunk would be one that is written for nothing.
-        if !self.offset.0.is_multiple_of(SEGMENT_EVENTS) {
-            put(sink, &tail_name(&folder), &self.segment(sealed + 1));
-        }
     }
 
-    fn segment(&self, number: u64) -> Delta {
+    /// The events of a part that is here.
+    fn part(&self, part: &RangeInclusive<u64>) -> Delta {
+        let (before, count) = (Offset(part.start() - 1), part.end() + 1 - part.start());
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         Delta {
             key: self.key.clone(),
             incarnation: self.incarnation,
-            events: self.events.segment(number),
+            events: self.events.after(before, self.offset, count).unwrap_or_default(),
         }
     }
 

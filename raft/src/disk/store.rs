@@ -35,7 +35,7 @@ use crate::limits::{
     STORE_BATCH_BYTES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH, STORE_REBUILD_BACKLOG_BYTES,
     STORE_REBUILD_HANDOVER_CHANGES,
 };
-use crate::machine::{StoreWrite, WorkingStore};
+use crate::machine::{ScanLimit, StoreWrite, WorkingStore};
 
 mod database;
 mod writer;
@@ -377,7 +377,7 @@ impl WorkingStore for GroupStore {
         *self.stored_index.lock()
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+    fn scan(&self, from: &[u8], to: &[u8], limit: ScanLimit) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
         let generation = self.shared.generation.load(Ordering::Acquire);
         let scanned = self.shared.database()?.scan(self.group, from, to, limit);
         scanned.map_err(|reason| {

@@ -115,7 +115,8 @@ fn entries(indexes: std::ops::Range<u64>) -> Vec<ApplyItem> {
 /// The content of the store once it has reached an index.
 fn stored(fixture: &Fixture, index: u64) -> Vec<Bytes> {
     assert!(fixture.replica.store.wait(index, Duration::from_secs(60)));
-    let stored = fixture.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
+    let stored =
+        fixture.replica.store.scan(&[], &[0xff; 9], crate::ScanLimit::rows(usize::MAX)).unwrap();
     stored.into_iter().map(|(_, value)| value).collect()
 }
 

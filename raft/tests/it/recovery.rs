@@ -136,8 +136,10 @@ async fn purge_log(cluster: &Cluster, count: usize) {
 }
 
 async fn scan(store: Arc<dyn WorkingStore>) -> Vec<Bytes> {
-    let scanned =
-        tokio::task::spawn_blocking(move || store.scan(&[], &[0xff; 9], usize::MAX)).await;
+    let scanned = tokio::task::spawn_blocking(move || {
+        store.scan(&[], &[0xff; 9], raft::ScanLimit::rows(usize::MAX))
+    })
+    .await;
     scanned.unwrap().unwrap().into_iter().map(|(_, value)| value).collect()
 }
 

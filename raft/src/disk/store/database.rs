@@ -20,7 +20,7 @@ use crate::limits::{
     STORE_BATCH_BYTES, STORE_BATCH_RECORDS, STORE_BROKEN_KEPT, STORE_CACHE_BYTES,
     STORE_SEGMENT_BYTES, STORE_VALUE_BYTES,
 };
-use crate::machine::StoreWrite;
+use crate::machine::{ScanLimit, StoreWrite};
 
 /// The key spaces: the byte that follows group and replica in a key.
 const PROGRESS: u8 = 0;
@@ -323,17 +323,18 @@ impl Database {
         group: GroupKey,
         from: &[u8],
         to: &[u8],
-        limit: usize,
+        limit: ScanLimit,
     ) -> Result<Vec<(Bytes, Bytes)>, String> {
         let prefix = key(group, DATA, &[]).len();
         let range = key(group, DATA, from)..key(group, DATA, to);
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         // An iterator of sled sees changes that are made meanwhile, hence `assemble`.
         let mut items = self.db.range(range);
-        while found.len() < limit {
+        while found.len() < limit.rows && bytes < limit.bytes {
             let Some((name, value)) = catch_sled(|| items.next().transpose())? else { break };
             let name = Bytes::copy_from_slice(&name[prefix..]);
             if let Some(value) = self.assemble(group, &name, value)? {
+                bytes += value.len();
                 found.push((name, value));
             }
         }

@@ -13,7 +13,7 @@ fn put(name: &str, value: &str) -> StoreWrite {
 }
 
 fn all(store: &GroupStore) -> Vec<(String, usize)> {
-    let found = store.scan(b"", b"\xff", 1000).unwrap();
+    let found = store.scan(b"", b"\xff", ScanLimit::rows(1000)).unwrap();
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     found.iter().map(|(name, value)| (text(name), value.len())).collect()
 }
@@ -58,6 +58,19 @@ fn large_values_are_split_and_leave_no_parts_when_replaced() {
 }
 
 #[test]
+fn a_scan_ends_with_the_row_that_reaches_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = StoreFiles::open(&dir.path().join("store")).unwrap();
+    let store = files.open_group(GROUP).unwrap();
+    let large = "x".repeat(100_000);
+    store.write(1, vec![put("a", &large), put("b", "1"), put("c", &large), put("d", "1")]);
+    assert!(store.wait(1, LONG));
+    let count = |rows, bytes| store.scan(b"", b"\xff", ScanLimit { rows, bytes }).unwrap().len();
+    assert_eq!([count(9, 1), count(9, 100_000), count(9, 100_001)], [1, 1, 2]);
+    assert_eq!([count(9, 100_002), count(9, usize::MAX), count(2, usize::MAX)], [3, 4, 2]);
+}
+
+#[test]
 fn read_during_replacement_sees_old_or_new_value() {
     let dir = tempfile::tempdir().unwrap();
     let files = StoreFiles::open(&dir.path().join("store")).unwrap();
@@ -76,7 +89,7 @@ fn read_during_replacement_sees_old_or_new_value() {
             }
         });
         while !writer.is_finished() {
-            let found = store.scan(b"", b"\xff", 9).unwrap();
+            let found = store.scan(b"", b"\xff", ScanLimit::rows(9)).unwrap();
             let text = std::str::from_utf8(&found[0].1).unwrap();
             let whole = (1..60).any(|index| value(index) == text);
             assert!(whole, "{} bytes of {:?}", text.len(), &text[..1]);
@@ -154,7 +167,7 @@ fn damaged_database_opens_or_is_recreated() {
         }
         let files = StoreFiles::open(&path).unwrap();
         let store = files.open_group(GROUP).unwrap();
-        if store.scan(b"", b"\xff", 1000).is_err() {
+        if store.scan(b"", b"\xff", ScanLimit::rows(1000)).is_err() {
             assert!(!store.wait(u64::MAX, LONG), "a failed read gives the database up");
         }
         store.rebuild().unwrap().finish(1).unwrap();
