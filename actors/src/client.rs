@@ -43,6 +43,7 @@ pub(crate) fn route_error(refusal: Refusal) -> RouteError {
             RouteError::Unavailable { reason, retry_after }
         }
         Refusal::MemoryFull(full) => RouteError::MemoryFull(full),
+        Refusal::BranchQuota(reached) => RouteError::BranchQuota(reached),
         Refusal::NotLeader { .. } => route_error(leader_unknown()),
     }
 }
@@ -56,6 +57,7 @@ pub(crate) fn read_error(refusal: Refusal) -> RouteError {
         | Refusal::NotLeader { .. }
         | Refusal::Unavailable { .. }
         | Refusal::MemoryFull(_)
+        | Refusal::BranchQuota(_)
         | Refusal::DiskFull { .. } => route_error(refusal),
     }
 }

@@ -29,6 +29,7 @@ use crate::handover::Handover;
 use crate::level_gate::LevelGate;
 use crate::partition::activations::Activations;
 use crate::partition::applied::AppliedPartition;
+use crate::partition::branch_quota::BranchQuota;
 use crate::partition::machine::PartitionMachine;
 use crate::partition::proposer::random;
 use crate::partition::{PartitionActor, PartitionArguments};
@@ -72,6 +73,7 @@ pub(crate) struct ControlArguments {
     pub(crate) catalogue_client: CatalogueClient,
     pub(crate) running: LocalPartitions,
     pub(crate) procedures: Procedures,
+    pub(crate) branch_quota: BranchQuota,
 }
 
 /// Its state.
@@ -301,6 +303,7 @@ impl State {
             levels: LevelGate::new(catalogue.clone(), self.arguments.procedures.clone()),
             handover: handover.clone(),
             activations: activations.clone(),
+            branch_quota: self.arguments.branch_quota,
         };
         let (actor, _) =
             Actor::spawn_linked(None, PartitionActor, arguments, self.root.clone()).await?;

@@ -48,6 +48,7 @@ pub use client::ClusterStore;
 pub use clock::WallClock;
 pub use memory::{HeldMemory, Memory, MemoryClass, MemoryClassStatus, MemoryFull, MemoryStatus};
 pub use offload::offload;
+pub use partition::branch_quota::{BranchQuota, BranchQuotaReached};
 pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{ActorTree, Config, StartError, start};
 pub use shares::{Exhausted, Requester, Share, ShareLimiter, ShareScope};

@@ -107,6 +107,14 @@ pub const TOPIC_QUEUE_POSTS: usize = 64;
 /// Branch:modules one partition may hold: what writes may create is bounded, and 16 partitions
 /// of them are far more than a chain of shops has.
 pub const BRANCHES_PER_PARTITION_MAX: usize = 10_000;
+/// Branches that one address may make by writes at once, where nothing else is set: more than a
+/// chain of shops opens in a day.
+pub const BRANCHES_PER_ADDRESS: u32 = 2_000;
+/// Branches that it may make in a second besides, where nothing else is set: all partitions are
+/// full after two hours, and an operator has been warned of memory long before.
+pub const BRANCHES_PER_ADDRESS_PER_SECOND: u32 = 20;
+/// Addresses of which a partition knows how many branches they made lately.
+pub const BRANCH_BUCKETS_MAX: usize = 10_000;
 /// Stored events read at once while a log is verified.
 pub const VERIFY_EVENTS: usize = 1024;
 /// How long a working store may take to be filled anew while a log is verified: its replica tries

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::DISK_FULL_RETRY_AFTER;
 use crate::memory::MemoryFull;
+use crate::partition::branch_quota::BranchQuotaReached;
 use crate::shares::{Exhausted, Requester, ShareScope};
 use crate::status::{BranchStatus, PartitionStatus};
 use crate::store::Post;
@@ -130,6 +131,8 @@ pub(crate) enum Refusal {
     /// Its disk is full, and nobody else can lead; nothing was done, and another attempt now would
     /// change nothing.
     DiskFull { reason: String, retry_after: Duration },
+    /// Who asks has made as many branches as it may; nothing was done.
+    BranchQuota(BranchQuotaReached),
 }
 
 impl Refusal {

@@ -25,6 +25,7 @@ use crate::message::{BusyScope, Refusal};
 pub(crate) mod activations;
 pub(crate) mod applied;
 pub(crate) mod branch;
+pub(crate) mod branch_quota;
 mod fair_queue;
 pub(crate) mod machine;
 pub(crate) mod proposer;
@@ -34,6 +35,7 @@ pub(crate) mod weight;
 use activations::{Activations, Admission, BranchHandle, BranchMessage};
 use applied::AppliedPartition;
 use branch::{BranchActor, BranchArguments};
+use branch_quota::{BranchBuckets, BranchQuota};
 use machine::PartitionMachine;
 use proposer::{Proposer, Submission};
 
@@ -73,6 +75,7 @@ pub(crate) struct PartitionArguments {
     pub(crate) levels: LevelGate,
     pub(crate) handover: Handover,
     pub(crate) activations: Activations,
+    pub(crate) branch_quota: BranchQuota,
 }
 
 /// Its state.
@@ -84,6 +87,8 @@ pub(crate) struct State {
     branch_actors: BTreeMap<BranchKey, SpawnedBranch>,
     /// The same, by actor.
     keys: BTreeMap<ActorId, BranchKey>,
+    /// What each address may still make by writes, in this term and the next ones.
+    buckets: BranchBuckets,
     draining: bool,
     transfer_tried: Option<Instant>,
     /// Branches whose definition may be missing and is to be looked at.
@@ -134,6 +139,7 @@ impl Actor for PartitionActor {
             AbortOnDropHandle::new(tokio::spawn(tick(myself))),
         ];
         Ok(State {
+            buckets: BranchBuckets::new(arguments.branch_quota),
             arguments,
             leadership: None,
             branch_actors: BTreeMap::new(),
@@ -280,6 +286,14 @@ impl State {
         if let Some(reject) = branch_limit_reached(&view, &key, BRANCHES_PER_PARTITION_MAX) {
             return submission.reply.answer(Ok(Outcome::Rejected(reject)));
         }
+        // Only the first command for a branch comes here; those behind it find its actor.
+        if view.branch(&key).is_none()
+            && let catalogue = Arc::clone(&self.arguments.catalogue.borrow())
+            && !is_listed(&catalogue, &key)
+            && let Err(reached) = self.buckets.take(submission.requester, catalogue.partitions)
+        {
+            return submission.reply.answer(Err(Refusal::BranchQuota(reached)));
+        }
         let handle = match spawn_branch(&self.arguments, leadership, key.clone(), myself).await {
             Ok(handle) => handle,
             Err(error) => {
@@ -413,6 +427,13 @@ fn branch_limit_reached(view: &Partition, key: &BranchKey, most: usize) -> Optio
             "{key} does not exist, and its partition holds {most} branches, the most it may"
         ),
     })
+}
+
+/// Whether the catalogue lists a branch: it is made whether it is written to or not.
+fn is_listed(catalogue: &Catalogue, key: &BranchKey) -> bool {
+    let listed = catalogue.branch(&key.branch);
+    let mut keys = listed.into_iter().flat_map(|branch| catalogue.modules_configured(branch));
+    keys.any(|listed| listed == *key)
 }
 
 async fn spawn_branch(

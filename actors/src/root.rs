@@ -22,6 +22,7 @@ use crate::follow::{FeedMessage, FeedSupervisor, Follows};
 use crate::handover::Handover;
 use crate::liveness::PeerLiveness;
 use crate::memory::Memory;
+use crate::partition::branch_quota::BranchQuota;
 use crate::peers::Peers;
 use crate::status::FileBudget;
 use crate::status::report::StatusReporter;
@@ -52,6 +53,8 @@ pub struct Config {
     pub memory: Memory,
     /// This node's wall clock.
     pub clock: WallClock,
+    /// How many branches one address may make by writes.
+    pub branch_quota: BranchQuota,
     /// The stored procedures that commands may call. All nodes of a cluster have the same.
     pub procedures: Procedures,
 }
@@ -141,6 +144,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         catalogue_client,
         running: partitions,
         procedures: config.procedures,
+        branch_quota: config.branch_quota,
     };
     let store = ClusterStore::new(leaders, reporter, procedures);
     let arguments = RootArguments { control, follows: store.0.follows.clone() };

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
 use crate::memory::MemoryFull;
+use crate::partition::branch_quota::BranchQuotaReached;
 use crate::shares::{Requester, Share};
 use crate::status::{ClusterStatus, LocalReplicas};
 
@@ -162,6 +163,9 @@ pub enum RouteError {
     /// The node that would do it holds as much in memory as it may; nothing was done.
     #[error(transparent)]
     MemoryFull(#[from] MemoryFull),
+    /// The branch would be a new one, and its maker has made as many as it may; nothing was done.
+    #[error(transparent)]
+    BranchQuota(#[from] BranchQuotaReached),
     /// It may or may not have happened: retry with the same id.
     #[error("the outcome is not known yet; retry with the same id")]
     Indeterminate,
@@ -175,6 +179,7 @@ impl RouteError {
             Self::Busy { .. }
             | Self::Unavailable { .. }
             | Self::MemoryFull(_)
+            | Self::BranchQuota(_)
             | Self::Indeterminate => true,
         }
     }

@@ -18,7 +18,9 @@ use raft::{Groups, GroupsConfig, Priority, Timing};
 use tempfile::TempDir;
 
 use crate::message::{PeerRequest, decode};
-use crate::{ActorTree, ClusterStore, Inbox, Memory, PeerError, Peers, Store, WallClock};
+use crate::{
+    ActorTree, BranchQuota, ClusterStore, Inbox, Memory, PeerError, Peers, Store, WallClock,
+};
 
 /// The actors' side of the wires: one inbox a node, and the nodes that hang: they take what is
 /// sent to them and never answer; how much it was is counted.
@@ -84,6 +86,7 @@ pub(crate) struct Cluster {
     network: MemoryNetwork,
     wires: Wires,
     timing: Timing,
+    branch_quota: BranchQuota,
     /// By place, where nodes have disks that can fail.
     pub(crate) disks: Option<Vec<Arc<SimulatedDisk>>>,
 }
@@ -139,27 +142,33 @@ impl Cluster {
 
     /// The same, with something done to each tree as soon as it was started.
     pub(crate) async fn start_with(nodes: u64, started: impl Fn(&ActorTree)) -> Self {
-        Self::open(nodes, Timing::default(), None, started).await
+        Self::open(nodes, Timing::default(), BranchQuota::default(), None, started).await
+    }
+
+    /// The same, where one address may make so many branches.
+    pub(crate) async fn with_branches(nodes: u64, branch_quota: BranchQuota) -> Self {
+        Self::open(nodes, Timing::default(), branch_quota, None, |_| ()).await
     }
 
     /// The same, each on a disk that can fail, with small segments of the log.
     pub(crate) async fn on_disks(nodes: u64) -> Self {
-        Self::open(nodes, Timing::default(), Some(Vec::new()), |_| ()).await
+        Self::open(nodes, Timing::default(), BranchQuota::default(), Some(Vec::new()), |_| ()).await
     }
 
     /// The same, with other elections.
     pub(crate) async fn timed(nodes: u64, timing: Timing) -> Self {
-        Self::open(nodes, timing, None, |_| ()).await
+        Self::open(nodes, timing, BranchQuota::default(), None, |_| ()).await
     }
 
     async fn open(
         nodes: u64,
         timing: Timing,
+        branch_quota: BranchQuota,
         disks: Option<Vec<Arc<SimulatedDisk>>>,
         started: impl Fn(&ActorTree),
     ) -> Self {
         let (network, wires) = (MemoryNetwork::new(), Wires::default());
-        let mut cluster = Self { nodes: Vec::new(), network, wires, timing, disks };
+        let mut cluster = Self { nodes: Vec::new(), network, wires, timing, branch_quota, disks };
         for id in 1..=nodes {
             cluster.start_node(id, nodes).await;
             started(&cluster.nodes[cluster.nodes.len() - 1].running);
@@ -194,6 +203,7 @@ impl Cluster {
             files: None,
             memory: memory.clone(),
             clock: clock.clone(),
+            branch_quota: self.branch_quota,
             procedures: model::Procedures::default(),
         });
         let running = running.await.unwrap();

@@ -1,5 +1,6 @@
 //! Stories about life: what a caller sees while actors fail, sleep and move.
 
+mod branch_quota;
 mod handover;
 
 use std::collections::BTreeMap;

@@ -108,6 +108,7 @@ problems! {
     OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
     KeyReused 422 "idempotency-key-reused" "The same id came with another request";
     Busy 429 "busy" "Too many requests wait; nothing was done";
+    BranchQuota 429 "too-many-new-branches" "The branch does not exist, and this address has made as many as it may";
     DedupFull 429 "outcomes-full" "The module remembers as many outcomes as it may";
     HeadersTooLarge 431 "headers-too-large" "The headers are too large";
     Defect 500 "defect" "A defect of the store; nothing was changed by this request";
@@ -293,6 +294,9 @@ impl From<RouteError> for ApiError {
                 Self::new(Problem::Unavailable, message).retry(retry_after)
             }
             RouteError::MemoryFull(full) => full.into(),
+            RouteError::BranchQuota(reached) => {
+                Self::new(Problem::BranchQuota, message).retry(reached.retry_after)
+            }
             RouteError::Indeterminate => {
                 Self::new(Problem::OutcomeUnknown, message).details([("outcome", "unknown".into())])
             }

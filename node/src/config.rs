@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use actors::BranchQuota;
 use gateway::AllowedOrigins;
 use model::NodeId;
 use raft::Timing;
@@ -69,6 +70,8 @@ pub struct Config {
     pub snapshot_bytes_max: u64,
     /// What it may hold in memory, in bytes.
     pub memory_max: u64,
+    /// How many branches one address may make by writes.
+    pub branch_quota: BranchQuota,
     /// Which modules and branches this node brings.
     pub catalogue: CatalogueSource,
     /// The directory whose files browsers may have.
@@ -207,6 +210,10 @@ impl Config {
                 .unwrap_or(SNAPSHOT_MAX_MIB)
                 .saturating_mul(1024 * 1024),
             memory_max: memory_max(settings.memory_max_mib, machine_bytes())?,
+            branch_quota: branch_quota(
+                settings.branches_per_address_burst,
+                settings.branches_per_address_per_second,
+            )?,
             catalogue: catalogue(settings.sample, settings.original, settings.seeds_only)?,
             static_files: settings.static_files,
             allowed_origins: match settings.allowed_origins {
@@ -294,6 +301,16 @@ impl Config {
         let host = self.peers.get(&self.node).and_then(|peer| peer.rsplit_once(':'));
         format!("{}:{}", host.map_or("127.0.0.1", |(host, _)| host), bound.port())
     }
+}
+
+fn branch_quota(burst: Option<u32>, per_second: Option<u32>) -> Result<BranchQuota, ConfigError> {
+    let usual = BranchQuota::default();
+    let refill = match per_second {
+        None => usual.refill,
+        Some(rate @ 1..=1_000_000) => Duration::from_secs(1) / rate,
+        Some(_) => return Err(value("branches_per_address_per_second", "1 to 1000000")),
+    };
+    Ok(BranchQuota { burst: burst.unwrap_or(usual.burst), refill })
 }
 
 fn address(setting: &'static str, text: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
@@ -415,7 +432,8 @@ impl fmt::Display for Config {
             "node={} name={:?} cluster={:?} data={:?} listen={} peer_listen={} advertise={:?} \
              peers=[{}] partitions={} heartbeat={heartbeat:?} election={election_min:?}-\
              {election_max:?} checkpoint_log_bytes={} sync_slow_after={:?} \
-             snapshot_bytes_max={} memory_max={} catalogue={:?} \
+             snapshot_bytes_max={} memory_max={} branches_per_address={}+1/{:?} \
+             catalogue={:?} \
              static={:?} allowed_origins=[{}] open={} log={:?} log_level={:?}",
             self.node,
             self.name,
@@ -430,6 +448,8 @@ impl fmt::Display for Config {
             self.sync_slow_after,
             self.snapshot_bytes_max,
             self.memory_max,
+            self.branch_quota.burst,
+            self.branch_quota.refill,
             self.catalogue,
             self.static_files,
             self.allowed_origins,

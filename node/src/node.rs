@@ -383,6 +383,7 @@ impl CoreBuilder<'_> {
             files: Some(self.files),
             memory: self.memory.clone(),
             clock: actors::WallClock::default(),
+            branch_quota: config.branch_quota,
             procedures: compat::procedures(),
         })
         .await;

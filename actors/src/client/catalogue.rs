@@ -128,6 +128,7 @@ impl CatalogueClient {
             | Refusal::Exhausted { .. }
             | Refusal::Unavailable { .. }
             | Refusal::MemoryFull(_)
+            | Refusal::BranchQuota(_)
             | Refusal::DiskFull { .. } => refusal,
         })?;
         Ok(self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?)

@@ -269,6 +269,7 @@ where
             Refusal::Busy { .. }
             | Refusal::Exhausted { .. }
             | Refusal::MemoryFull(_)
+            | Refusal::BranchQuota(_)
             | Refusal::DiskFull { .. }
                 if !maybe_done =>
             {
@@ -278,6 +279,7 @@ where
             Refusal::Busy { .. }
             | Refusal::Exhausted { .. }
             | Refusal::MemoryFull(_)
+            | Refusal::BranchQuota(_)
             | Refusal::DiskFull { .. }
             | Refusal::NotLeader { .. }
             | Refusal::Unavailable { .. } => {}

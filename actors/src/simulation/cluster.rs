@@ -139,6 +139,7 @@ impl SimulatedCluster {
             files: None,
             memory: crate::Memory::unlimited(),
             clock: clock.clone(),
+            branch_quota: crate::BranchQuota::default(),
             procedures: model::Procedures::default(),
         });
         let running = match running.await {

@@ -325,6 +325,7 @@ impl SimulatedClients {
                 error @ (RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }
                 | RouteError::MemoryFull(_)
+                | RouteError::BranchQuota(_)
                 | RouteError::Indeterminate
                 | RouteError::UnknownBranch(_)
                 | RouteError::UnknownModule(_)

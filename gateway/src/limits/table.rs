@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use actors::limits::READ_TIMEOUT;
+use actors::limits::{BRANCHES_PER_ADDRESS, BRANCHES_PER_ADDRESS_PER_SECOND, READ_TIMEOUT};
 use model::CatalogueKind;
 use model::limits::{
     CATALOGUE_BRANCHES_MAX, CATALOGUE_FLAGS_MAX, CATALOGUE_MODULES_MAX, CATALOGUE_SCHEMAS_MAX,
@@ -261,6 +261,14 @@ fn catalogue() -> Vec<LimitRow> {
              files, as they are encoded",
             kinds.map(most).collect::<Vec<_>>().join("; "),
             full,
+        ),
+        (
+            "Branches that an address makes by writing to them",
+            format!(
+                "{BRANCHES_PER_ADDRESS} at once, and {BRANCHES_PER_ADDRESS_PER_SECOND} a second: \
+                 settings (`branches_per_address_burst`, `branches_per_address_per_second`)"
+            ),
+            "429 `too-many-new-branches`",
         ),
     ]
 }

@@ -140,7 +140,7 @@ impl Op {
         also(self.reads || self.writes, &[Problem::InvalidHeader, Problem::Busy]);
         also(self.decimals, &[Problem::InvalidHeader]);
         also(self.reads || self.writes, &[Problem::Unavailable, Problem::MemoryFull]);
-        also(self.writes, &[Problem::KeyReused, Problem::OutcomeUnknown]);
+        also(self.writes, &[Problem::BranchQuota, Problem::KeyReused, Problem::OutcomeUnknown]);
         let body = [Problem::InvalidJson, Problem::InvalidBody, Problem::BodyTooLarge];
         also(self.body.is_some(), &body);
         also(true, &[Problem::Defect]);

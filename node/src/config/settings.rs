@@ -87,6 +87,13 @@ pub struct Settings {
     /// of the machine's, or of its control group's]
     #[arg(long, env = "MISHKAH_MEMORY_MAX_MIB", value_name = "MIB")]
     pub memory_max_mib: Option<u64>,
+    /// Branches that one address may make by writing to them, at once and in the whole cluster; 0
+    /// for any number; the same on all nodes [default: 2000]
+    #[arg(long, env = "MISHKAH_BRANCHES_PER_ADDRESS_BURST", value_name = "NUMBER")]
+    pub branches_per_address_burst: Option<u32>,
+    /// Branches that it may make a second after these [default: 20]
+    #[arg(long, env = "MISHKAH_BRANCHES_PER_ADDRESS_PER_SECOND", value_name = "NUMBER")]
+    pub branches_per_address_per_second: Option<u32>,
     /// Bring the sample data: two branches, a menu, tables, orders
     #[arg(long, env = "MISHKAH_SAMPLE", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL",
@@ -177,6 +184,12 @@ impl Settings {
             sync_slow_ms: self.sync_slow_ms.or(under.sync_slow_ms),
             snapshot_max_mib: self.snapshot_max_mib.or(under.snapshot_max_mib),
             memory_max_mib: self.memory_max_mib.or(under.memory_max_mib),
+            branches_per_address_burst: self
+                .branches_per_address_burst
+                .or(under.branches_per_address_burst),
+            branches_per_address_per_second: self
+                .branches_per_address_per_second
+                .or(under.branches_per_address_per_second),
             sample: self.sample.or(under.sample),
             original: self.original.or(under.original),
             seeds_only: self.seeds_only.or(under.seeds_only),

@@ -25,7 +25,7 @@ fn every_setting_can_be_told_in_a_file() {
         "node = 2\nname = 'kitchen'\ncluster = 'shop'\ndata = '/d'\nlisten = '127.0.0.1:80'\n\
          peer_listen = '127.0.0.1:81'\nadvertise = 'shop.example:80'\n\
          peers = ['1=a:1', '2=b:2', '3=c:3']\npartitions = 64\nheartbeat_ms = 50\n\
-         election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsnapshot_max_mib = 64\nmemory_max_mib = 200\nsync_slow_ms = 500\nsample = false\n\
+         election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsnapshot_max_mib = 64\nmemory_max_mib = 200\nsync_slow_ms = 500\nbranches_per_address_burst = 7\nbranches_per_address_per_second = 4\nsample = false\n\
          original = '/o'\nseeds_only = true\nstatic = '/s'\n\
          allowed_origins = ['https://shop.example', 'loopback']\nopen = false\nlog = 'json'\nlog_level = 'debug'",
     )
@@ -36,6 +36,8 @@ fn every_setting_can_be_told_in_a_file() {
     assert_eq!(config.snapshot_bytes_max, 64 * 1024 * 1024);
     assert_eq!(config.memory_max, 200 * 1024 * 1024);
     assert_eq!(config.sync_slow_after.as_millis(), 500);
+    let quota = actors::BranchQuota { burst: 7, refill: std::time::Duration::from_millis(250) };
+    assert_eq!(config.branch_quota, quota);
     assert_eq!(config.log, LogFormat::Json);
     assert_eq!(config.http_address(config.listen), "shop.example:80");
     assert_eq!(config.catalogue, CatalogueSource::Original { dir: "/o".into(), seeds_only: true });
@@ -87,6 +89,7 @@ fn what_cannot_be_is_refused_by_name() {
         ("peers = ['1=shop.example:1']", "such as 0.0.0.0:1"),
         ("heartbeat_ms = 200", "election"),
         ("memory_max_mib = 1", "at least 128"),
+        ("branches_per_address_per_second = 0", "1 to 1000000"),
         ("memory_max_mib = 99999999999", "this process can have"),
         ("sample = true\noriginal = 'd'", "not both"),
         ("seeds_only = true", "belongs to --original"),

@@ -185,6 +185,7 @@ fn without_branch(result: Result<Answer, RouteError>) -> Option<ApiError> {
         | RouteError::Busy { .. }
         | RouteError::Unavailable { .. }
         | RouteError::MemoryFull(_)
+        | RouteError::BranchQuota(_)
         | RouteError::Indeterminate) => Some(error.into()),
         // The branch itself refused what was asked of it.
         RouteError::UnknownModule(_) | RouteError::Rejected(_) => None,

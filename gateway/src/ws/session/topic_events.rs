@@ -246,6 +246,7 @@ impl Session {
                 RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }
                 | RouteError::MemoryFull(_)
+                | RouteError::BranchQuota(_)
                 | RouteError::Indeterminate,
             ) => {
                 let TopicSource::Sync(key) = topic.topic.clone() else { return actions };
