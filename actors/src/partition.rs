@@ -405,9 +405,13 @@ fn concerned<'a>(
     if changed.modules.is_empty() {
         return Box::new(branches);
     }
-    let modules = changed.modules;
-    let of_modules = catalogue.configured().chain(written);
-    Box::new(branches.chain(of_modules.filter(move |key| modules.contains(&key.module))))
+    // By module: to look at all branches would hold up the cluster's thread for a module that few
+    // have, in each partition that this node leads.
+    let of_modules = changed.modules.into_iter().flat_map(move |module| {
+        let listed = catalogue.configured_of(&module).collect::<Vec<_>>();
+        listed.into_iter().chain(view.keys_of(&module).collect::<Vec<_>>())
+    });
+    Box::new(branches.chain(of_modules))
 }
 
 /// Asks the actors of branches without work for this long to go to sleep. They decide: a command

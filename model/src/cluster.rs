@@ -195,6 +195,10 @@ impl Item for BranchConfig {
     fn seed_bytes(&self) -> u64 {
         self.seeds.values().map(codec::encoded_len).sum()
     }
+
+    fn modules(&self) -> &[ModuleId] {
+        &self.modules
+    }
 }
 
 /// Tells the clients of a branch that they should begin again from a snapshot.
@@ -655,6 +659,13 @@ impl Catalogue {
     /// The branch:modules that are configured, in order: these exist without being written to.
     pub fn configured(&self) -> impl Iterator<Item = BranchKey> {
         self.branches.iter().flat_map(|branch| self.modules_configured(branch))
+    }
+
+    /// Those of one module. O(those).
+    pub fn configured_of(&self, module: &ModuleId) -> impl Iterator<Item = BranchKey> {
+        let exists = self.module(module).is_some();
+        let branches = self.branches.of_module(module).filter(move |_| exists);
+        branches.map(|branch| BranchKey::new(branch.clone(), module.clone()))
     }
 
     /// The modules of one configured branch, as far as they exist.

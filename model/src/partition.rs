@@ -7,7 +7,7 @@ pub(crate) mod tables;
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::batch_part::{BatchPart, LongCommand, LongOutcome, StagedBatch};
 use crate::branch::{ApplyContext, Branch};
@@ -15,7 +15,7 @@ use crate::codec::{self, CodecError};
 use crate::command::{Batch, Command, Request};
 use crate::delta::{Delta, PriorRecords};
 use crate::entropy::Entropy;
-use crate::ids::{BranchKey, Offset};
+use crate::ids::{BranchId, BranchKey, ModuleId, Offset};
 use crate::module::IgnoredLeap;
 use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
@@ -32,6 +32,8 @@ pub struct Partition {
     pub(crate) branches: OrdMap<BranchKey, Arc<Branch>>,
     /// The pieces of a large command that is not whole yet.
     pub(crate) staged: Option<StagedBatch>,
+    /// The same, by module. Not part of what replicas agree on.
+    pub(crate) by_module: OrdMap<ModuleId, OrdSet<BranchId>>,
     /// Not part of what replicas agree on: only where equal schemas are found again.
     pub(crate) schemas: Schemas,
     /// Nor this: where equal tables are.
@@ -111,8 +113,7 @@ impl Partition {
         share(&mut branch, &command.request, &mut self.schemas, &mut self.tables);
         // Only a definition makes a branch: whatever else was asked is asked again after it.
         if branch.definition().is_some() {
-            self.memory_bytes += branch.memory_bytes();
-            self.branches.insert(command.key.clone(), Arc::new(branch));
+            self.put_branch(branch);
         }
         applied
     }
@@ -133,13 +134,28 @@ impl Partition {
     pub fn finish(&mut self, outcome: LongOutcome) -> AppliedCommand {
         let LongOutcome { mut branch, command, applied } = outcome;
         share(&mut branch, &command.request, &mut self.schemas, &mut self.tables);
-        // Only a definition makes a branch, here as well.
-        if branch.definition().is_some() {
-            let before = self.branch(&command.key).map_or(0, Branch::memory_bytes);
-            self.memory_bytes = self.memory_bytes - before + branch.memory_bytes();
-            self.branches.insert(command.key, Arc::new(branch));
+        match self.branches.get_mut(&command.key) {
+            Some(before) => {
+                self.memory_bytes =
+                    self.memory_bytes - before.memory_bytes() + branch.memory_bytes();
+                *before = Arc::new(branch);
+            }
+            // Only a definition makes a branch, here as well.
+            None if branch.definition().is_some() => self.put_branch(branch),
+            None => {}
         }
         applied
+    }
+
+    /// Takes a branch that is new here.
+    pub(crate) fn put_branch(&mut self, branch: Branch) {
+        self.memory_bytes += branch.memory_bytes();
+        let BranchKey { branch: id, module } = branch.key.clone();
+        match self.by_module.get_mut(&module) {
+            Some(ids) => _ = ids.insert(id),
+            None => _ = self.by_module.insert(module, OrdSet::unit(id)),
+        }
+        self.branches.insert(branch.key.clone(), Arc::new(branch));
     }
 
     /// What [`Mutant::ReuseSequenceNumberAfterFailover`] does: every counter goes one step back.
@@ -189,6 +205,13 @@ impl Partition {
     }
 
     /// About how many bytes of memory its branches take, and the pieces of a large command.
+    /// The keys of those of a module, in order. O(those).
+    pub fn keys_of(&self, module: &ModuleId) -> impl Iterator<Item = BranchKey> {
+        let branches = self.by_module.get(module).into_iter().flatten();
+        branches.map(|branch| BranchKey::new(branch.clone(), module.clone()))
+    }
+
+    /// About how many bytes of memory its branches take.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes + self.staged.as_ref().map_or(0, StagedBatch::memory_bytes)
     }
@@ -334,6 +357,26 @@ mod tests {
         shop.partition.forget_events(|_| Offset(256));
         assert!(shop.partition.memory_bytes() < full);
         assert_eq!(shop.partition.memory_bytes(), sum(&shop.partition));
+    }
+
+    #[test]
+    fn branches_are_found_by_their_module() {
+        let mut shop = Shop::lenient();
+        shop.key.branch = crate::BranchId::parse("other").unwrap();
+        let definition =
+            crate::testing::definition(crate::Validation::Strict, crate::VersionRule::Read);
+        shop.run(Request::Define(Arc::new(definition))).unwrap();
+        for _ in 0..2 {
+            let of = |module: &str| {
+                let module = ModuleId::parse(module).unwrap();
+                shop.partition
+                    .keys_of(&module)
+                    .map(|key| key.branch.to_string())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!((of("pos"), of("gym")), (vec!["dar".to_owned(), "other".into()], vec![]));
+            shop.restore();
+        }
     }
 
     #[test]

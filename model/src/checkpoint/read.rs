@@ -57,10 +57,9 @@ impl Partition {
             ..Partition::new(procedures)
         };
         for key in chunk.branches {
-            let mut branch = reader.branch(key.clone(), &mut partition.schemas)?;
+            let mut branch = reader.branch(key, &mut partition.schemas)?;
             partition.tables.share(&mut branch.module, &branch.relations);
-            partition.memory_bytes += branch.memory_bytes();
-            partition.branches.insert(key, Arc::new(branch));
+            partition.put_branch(branch);
         }
         partition.tables.forget_alone();
         Ok(partition)

@@ -182,6 +182,13 @@ impl Catalogue {
     }
 
     /// Whether a change has led past a bound. Ids of changes make room themselves.
+    ///
+    /// Decided where entries are applied, since only there it is known what came before. A refusal
+    /// is then a part of what the log says: every node refuses the same, because what is counted is
+    /// a function of the entries before, and the same after a restart. Other bounds, or another
+    /// encoding of what they count, would make another catalogue of the same log; so once level 1
+    /// is released, both change with a level only. Until then no log is kept that a build before
+    /// these bounds wrote.
     pub(super) fn check_bounds(&self, before: &Self) -> Result<(), CatalogueError> {
         let bounded = CatalogueKind::ALL.into_iter().filter(|kind| *kind != CatalogueKind::Names);
         for kind in bounded {

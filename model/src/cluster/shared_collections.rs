@@ -6,13 +6,13 @@
 //! nothing of how they are held.
 
 use std::borrow::Borrow;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec;
+use crate::ids::ModuleId;
 
 /// Something the catalogue lists under an id.
 pub trait Item: Serialize {
@@ -24,56 +24,106 @@ pub trait Item: Serialize {
 
     /// How many of its bytes, as they are encoded, are rows to begin with.
     fn seed_bytes(&self) -> u64;
+
+    /// The modules it names, by each of which it is found as well.
+    fn modules(&self) -> &[ModuleId] {
+        &[]
+    }
+}
+
+/// How many bytes an item has, as it is encoded: found once, for an item may be megabytes.
+#[derive(Debug, Clone, Copy)]
+struct ItemSize {
+    /// Without rows to begin with.
+    bytes: u64,
+    /// Of these.
+    seed_bytes: u64,
+}
+
+impl ItemSize {
+    fn of<T: Item>(item: &T) -> Self {
+        let seed_bytes = item.seed_bytes();
+        Self { bytes: codec::encoded_len(item).saturating_sub(seed_bytes), seed_bytes }
+    }
 }
 
 /// Items in the order they were added, each found by its id.
 #[derive(Debug, Clone)]
 pub struct SharedList<T: Item> {
-    items: Vector<Arc<T>>,
+    items: Vector<(Arc<T>, ItemSize)>,
     places: OrdMap<T::Id, usize>,
+    by_module: OrdMap<ModuleId, OrdSet<T::Id>>,
     bytes: u64,
     seed_bytes: u64,
 }
 
 impl<T: Item> Default for SharedList<T> {
     fn default() -> Self {
-        Self { items: Vector::new(), places: OrdMap::new(), bytes: 0, seed_bytes: 0 }
+        Self {
+            items: Vector::new(),
+            places: OrdMap::new(),
+            by_module: OrdMap::new(),
+            bytes: 0,
+            seed_bytes: 0,
+        }
     }
 }
 
 impl<T: Item> SharedList<T> {
     /// The item of this id.
     pub fn get(&self, id: &T::Id) -> Option<&Arc<T>> {
-        self.items.get(*self.places.get(id)?)
+        self.items.get(*self.places.get(id)?).map(|(item, _)| item)
     }
 
     /// Replaces the item of the same id in its place, or adds it at the end.
     pub fn put(&mut self, item: Arc<T>) {
-        let (bytes, seeds) = size(&*item);
-        self.bytes += bytes;
-        self.seed_bytes += seeds;
+        let size = ItemSize::of(&*item);
+        self.bytes += size.bytes;
+        self.seed_bytes += size.seed_bytes;
+        let counted = (Arc::clone(&item), size);
         match self.places.get(item.id()).copied() {
             Some(place) => {
-                let old = self.items.set(place, item);
-                let (bytes, seeds) = size(&*old);
-                self.bytes -= bytes;
-                self.seed_bytes -= seeds;
+                let (old, size) = self.items.set(place, counted);
+                self.bytes -= size.bytes;
+                self.seed_bytes -= size.seed_bytes;
+                self.forget_modules(&old);
             }
             None => {
                 self.places.insert(item.id().clone(), self.items.len());
-                self.items.push_back(item);
+                self.items.push_back(counted);
+            }
+        }
+        for module in item.modules() {
+            match self.by_module.get_mut(module) {
+                Some(ids) => _ = ids.insert(item.id().clone()),
+                None => _ = self.by_module.insert(module.clone(), OrdSet::unit(item.id().clone())),
             }
         }
     }
 
+    fn forget_modules(&mut self, item: &T) {
+        for module in item.modules() {
+            let Some(ids) = self.by_module.get_mut(module) else { continue };
+            ids.remove(item.id());
+            if ids.is_empty() {
+                self.by_module.remove(module);
+            }
+        }
+    }
+
+    /// The ids of those that name a module, in order. O(those).
+    pub fn of_module(&self, module: &ModuleId) -> impl Iterator<Item = &T::Id> {
+        self.by_module.get(module).into_iter().flatten()
+    }
+
     /// All, in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.items.iter()
+        self.items.iter().map(|(item, _)| item)
     }
 
     /// The one added first.
     pub fn first(&self) -> Option<&Arc<T>> {
-        self.items.front()
+        self.items.front().map(|(item, _)| item)
     }
 
     /// How many there are.
@@ -88,7 +138,7 @@ impl<T: Item> SharedList<T> {
 
     /// Keeps those for which this holds: for tests, whose catalogues are made by hand.
     pub fn retain(&mut self, keeps: impl Fn(&Arc<T>) -> bool) {
-        *self = self.items.iter().filter(|item| keeps(item)).cloned().collect();
+        *self = self.iter().filter(|item| keeps(item)).cloned().collect();
     }
 
     /// Their bytes, as they are encoded, without rows to begin with. O(1).
@@ -115,15 +165,9 @@ impl<T: Item> SharedList<T> {
     }
 }
 
-/// The bytes of an item: without rows to begin with, and of these.
-fn size<T: Item>(item: &T) -> (u64, u64) {
-    let seeds = item.seed_bytes();
-    (codec::encoded_len(item).saturating_sub(seeds), seeds)
-}
-
 impl<T: Item + PartialEq> PartialEq for SharedList<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.items == other.items
+        self.iter().eq(other.iter())
     }
 }
 
@@ -137,7 +181,7 @@ impl<T: Item> FromIterator<Arc<T>> for SharedList<T> {
 
 impl<T: Item> Serialize for SharedList<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(self.items.iter())
+        to.collect_seq(self.iter())
     }
 }
 
@@ -150,14 +194,14 @@ impl<'de, T: Item + Deserialize<'de>> Deserialize<'de> for SharedList<T> {
 /// Values by their names, in the names' order.
 #[derive(Debug, Clone)]
 pub struct SharedMap<K: Ord, V> {
-    entries: OrdMap<K, V>,
+    /// Each value with the bytes of it and its name, as they are encoded: found once.
+    entries: OrdMap<K, (V, u64)>,
     bytes: u64,
-    _value: PhantomData<V>,
 }
 
 impl<K: Ord, V> Default for SharedMap<K, V> {
     fn default() -> Self {
-        Self { entries: OrdMap::new(), bytes: 0, _value: PhantomData }
+        Self { entries: OrdMap::new(), bytes: 0 }
     }
 }
 
@@ -167,7 +211,7 @@ impl<K: Ord + Clone + Serialize, V: Clone + Serialize> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.entries.get(name)
+        self.entries.get(name).map(|(value, _)| value)
     }
 
     /// Whether there is a value of this name.
@@ -182,15 +226,15 @@ impl<K: Ord + Clone + Serialize, V: Clone + Serialize> SharedMap<K, V> {
     pub fn insert(&mut self, name: K, value: V) -> Option<V> {
         let bytes = codec::encoded_len(&name) + codec::encoded_len(&value);
         let old = self.remove(&name);
-        self.entries.insert(name, value);
+        self.entries.insert(name, (value, bytes));
         self.bytes += bytes;
         old
     }
 
     /// Takes a name and its value out.
     pub fn remove(&mut self, name: &K) -> Option<V> {
-        let old = self.entries.remove(name)?;
-        self.bytes -= codec::encoded_len(name) + codec::encoded_len(&old);
+        let (old, bytes) = self.entries.remove(name)?;
+        self.bytes -= bytes;
         Some(old)
     }
 
@@ -203,7 +247,7 @@ impl<K: Ord + Clone + Serialize, V: Clone + Serialize> SharedMap<K, V> {
 
     /// All, in the names' order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.entries.iter()
+        self.entries.iter().map(|(name, (value, _))| (name, value))
     }
 
     /// All from this name on, in the names' order.
@@ -211,7 +255,7 @@ impl<K: Ord + Clone + Serialize, V: Clone + Serialize> SharedMap<K, V> {
         &'a self,
         first: &K,
     ) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V> {
-        self.entries.range(first.clone()..)
+        self.entries.range(first.clone()..).map(|(name, (value, _))| (name, value))
     }
 
     /// The names, in order.
@@ -221,7 +265,7 @@ impl<K: Ord + Clone + Serialize, V: Clone + Serialize> SharedMap<K, V> {
 
     /// The values, in the names' order.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.entries.values()
+        self.entries.values().map(|(value, _)| value)
     }
 
     /// How many there are.
@@ -242,7 +286,10 @@ impl<K: Ord + Clone + Serialize, V: Clone + Serialize> SharedMap<K, V> {
 
 impl<K: Ord, V: PartialEq> PartialEq for SharedMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
-        self.entries == other.entries
+        fn entries<K: Ord, V>(map: &SharedMap<K, V>) -> impl Iterator<Item = (&K, &V)> {
+            map.entries.iter().map(|(name, (value, _))| (name, value))
+        }
+        entries(self).eq(entries(other))
     }
 }
 
@@ -262,7 +309,7 @@ where
 
 impl<K: Ord + Serialize, V: Serialize> Serialize for SharedMap<K, V> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.entries.iter())
+        to.collect_map(self.entries.iter().map(|(name, (value, _))| (name, value)))
     }
 }
 

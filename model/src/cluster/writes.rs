@@ -119,7 +119,8 @@ impl Catalogue {
     pub(super) fn put_flags(&mut self, flags: &[FullSyncFlag]) -> Result<(), CatalogueError> {
         for flag in flags {
             let place = (flag.branch.clone(), flag.module.clone());
-            // One that was set while anything could be flagged may still be cleared.
+            // One that was set while anything could be flagged may still be cleared. Decided here
+            // and not by who asked, as bounds are (`bounds.rs`, where it says what follows of it).
             if flag.module != ALL_MODULES && self.full_sync.get(&place).is_none() {
                 let module = ModuleId::parse(&flag.module).ok();
                 if module.and_then(|id| self.module(&id)).is_none() {
@@ -184,6 +185,34 @@ mod tests {
             (all, pos),
             (vec!["*".into(), "crm".into(), "pos".into()], vec!["*".into(), "pos".into()])
         );
+    }
+
+    #[test]
+    fn branches_are_found_by_each_module_they_have() {
+        let mut catalogue = with_modules(&["pos", "crm"]);
+        let put = |catalogue: &mut Catalogue, name: &str, modules: &[&str]| {
+            let id = BranchId::parse(name).unwrap();
+            let modules = modules.iter().map(|id| ModuleId::parse(id).unwrap()).collect();
+            let (label, seeds) = (name.to_owned(), std::collections::BTreeMap::new());
+            catalogue.branches.put(Arc::new(BranchConfig { id, label, modules, seeds }));
+        };
+        put(&mut catalogue, "dar", &["pos", "gym"]);
+        put(&mut catalogue, "remal", &["crm", "pos"]);
+        put(&mut catalogue, "lab", &["crm"]);
+        put(&mut catalogue, "lab", &["pos"]);
+        put(&mut catalogue, "dar", &["gym"]);
+        let read: Catalogue = crate::codec::decode(&crate::codec::encode(&catalogue)).unwrap();
+        for catalogue in [catalogue, read] {
+            let of = |module: &str| {
+                let module = ModuleId::parse(module).unwrap();
+                catalogue
+                    .configured_of(&module)
+                    .map(|key| key.branch.to_string())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!([of("pos"), of("crm")], [vec!["lab", "remal"], vec!["remal"]]);
+            assert!(of("gym").is_empty(), "there is no such module");
+        }
     }
 
     #[test]

@@ -131,16 +131,16 @@ proptest! {
         let (mut whole, mut in_pieces) = (start(), start());
         for (index, batch) in batches.iter().enumerate() {
             // Time passes with the batches around it.
-            let alone = |command: &Command| Batch {
+            let alone = |place: usize| Batch {
                 elapsed_ms: 0,
-                entropy: [u8::try_from(index).unwrap(); 16],
-                commands: vec![command.clone()],
+                entropy: std::array::from_fn(|n| u8::try_from(n * place + index).unwrap()),
+                commands: vec![batch.commands[place].clone()],
                 ..batch.clone()
             };
-            for command in &batch.commands {
-                let expected = whole.apply(&alone(command));
+            for place in 0..batch.commands.len() {
+                let expected = whole.apply(&alone(place));
                 let mut long = None;
-                for entry in BatchPart::entries(&alone(command), part_bytes) {
+                for entry in BatchPart::entries(&alone(place), part_bytes) {
                     let PartitionEntry::Part(part) = PartitionEntry::decode(&entry).unwrap() else {
                         panic!("a piece")
                     };
