@@ -268,8 +268,7 @@ impl State {
         // others were on their way here by then.
         let Err(submission) = self.arguments.activations.submit(submission) else { return };
         let Some(leadership) = &self.leadership else {
-            let hint = self.arguments.group.status().leader.map(|(_, node)| node);
-            return submission.reply.answer(Err(Refusal::NotLeader { hint }));
+            return submission.reply.answer(Err(self.not_leading()));
         };
         let key = submission.command.key.clone();
         if let Some(spawned) = self.branch_actors.get_mut(&key) {
@@ -308,6 +307,16 @@ impl State {
             // It has failed already: nothing was done, and the store asks again.
             submission.reply.answer(Err(unavailable("the branch is starting")));
         }
+    }
+
+    /// Why nothing is taken here.
+    fn not_leading(&self) -> Refusal {
+        let PartitionArguments { group, handover, .. } = &self.arguments;
+        let status = group.status();
+        // Elected, and no majority has room for what it lacks of the leader's log: nobody else could
+        // lead either, and a caller that asks again until its deadline would not be told why.
+        let full = status.is_leader.then(|| handover.refusal_for_full_disks(group)).flatten();
+        full.unwrap_or(Refusal::NotLeader { hint: status.leader.map(|(_, node)| node) })
     }
 
     fn update_leadership(&mut self, status: &GroupStatus) {

@@ -13,7 +13,7 @@ use model::{
 };
 use parking_lot::Mutex;
 use raft::disk::SimulatedDisk;
-use raft::testing::MemoryNetwork;
+use raft::testing::{HeldResponses, MemoryNetwork};
 use raft::{Groups, GroupsConfig, Priority, Timing};
 use tempfile::TempDir;
 
@@ -249,6 +249,13 @@ impl Cluster {
     /// The replicas of the node at this place hear nothing and are not heard; the node still is.
     pub(crate) fn deafen(&self, place: usize) {
         self.network.isolate(self.nodes[place].id);
+    }
+
+    /// The node at this place hears no answer to what it sends of its log, until these are released.
+    pub(crate) fn hold_log(&self, place: usize) -> Vec<HeldResponses> {
+        let own = self.nodes[place].id;
+        let others = self.nodes.iter().map(|node| node.id).filter(|id| *id != own);
+        others.map(|other| self.network.hold_responses(own, other, Priority::Log)).collect()
     }
 
     /// From now on this takes what is sent to a node.

@@ -16,7 +16,7 @@ use crate::handover::Handover;
 use crate::limits::{BRANCH_WARNINGS_MAX, CLOCK_AHEAD_MAX_MS};
 use crate::liveness::PeerLiveness;
 use crate::memory::Memory;
-use crate::message::{NodeReport, PeerReply, PeerRequest, decode, encode};
+use crate::message::{NodeReport, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::peers::Peers;
 use crate::status::{
     BranchStatus, CatalogueStatus, ClusterStatus, FileBudget, NodeStatus, PartitionStatus,
@@ -68,6 +68,7 @@ impl StatusReporter {
             // A leader without a quorum leads nothing, whatever it was last told.
             if status.is_leader && status.has_quorum {
                 report.partitions.push(partition_status(id, &local, &catalogue));
+                report.warnings.extend(self.unready(id, &local));
                 report.warnings.extend(displaced(&local));
                 report.branches.extend(branch_statuses(id, &local, self.node));
                 report.warnings.extend(ignored_leaps(&local));
@@ -75,6 +76,27 @@ impl StatusReporter {
             }
         }
         report
+    }
+
+    /// Why a leader is not ready: those that have no room for the blank entry of its term lack more
+    /// than that one, for which the log reserves space.
+    fn unready(&self, id: PartitionId, local: &LocalPartition) -> Option<String> {
+        let status = local.group.status();
+        if status.ready {
+            return None;
+        }
+        let Some(Refusal::DiskFull { reason, .. }) =
+            self.handover.refusal_for_full_disks(&local.group)
+        else {
+            return None;
+        };
+        let lags = status.lag.iter().filter(|(replica, _)| **replica != status.replica);
+        let lags: Vec<String> = lags.map(|(_, lag)| lag.to_string()).collect();
+        Some(format!(
+            "partition {id} has a leader here that cannot begin: {reason} for the {} entries that \
+             the others lack; writes and current reads wait until one of them has room",
+            lags.join(" and ")
+        ))
     }
 
     pub(crate) async fn cluster_status(&self) -> ClusterStatus {

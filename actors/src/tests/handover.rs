@@ -117,6 +117,40 @@ async fn a_definition_that_met_full_disks_comes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_cannot_begin_says_why() {
+    let cluster = Cluster::start(3).await;
+    accept(&cluster.store(0), insert("dar", "n0", "x")).await;
+    let (old, new) = (cluster.leader_of("dar"), (cluster.leader_of("dar") + 1) % 3);
+    let partition = cluster.store(0).0.catalogue_client.locate(&key("dar")).unwrap();
+    let group = |place: usize| cluster.nodes[place].groups.get(partition.into()).unwrap();
+    // Elected it is, but nobody confirms an entry: as if the others had no room for it.
+    let held = cluster.hold_log(new);
+    let store = cluster.store(new);
+    let full = NodeCondition { unfit: vec!["disk-full".to_owned()], clock_millis: 0 };
+    let (liveness, others) = (Arc::clone(&store.0.liveness), store.0.liveness.linked());
+    let says = tokio::spawn(async move {
+        loop {
+            others.iter().for_each(|node| liveness.set_condition(*node, &full));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    group(old).transfer_leader(group(new).replica()).await.unwrap();
+    wait_until("the other one is elected", || group(new).status().is_leader).await;
+    let refused = store.submit(insert("dar", "n1", "x")).await;
+    let Err(RouteError::Unavailable { reason, .. }) = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("of 3 replicas 2 have a full disk"), "{reason}");
+    let warnings = store.status().await.warnings;
+    let is_said = |warning: &String| warning.contains("has a leader here that cannot begin");
+    assert!(warnings.iter().any(is_said), "{warnings:?}");
+    says.abort();
+    held.into_iter().for_each(raft::testing::HeldResponses::release);
+    while store.submit(insert("dar", "n2", "x")).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!store.status().await.warnings.iter().any(is_said));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_has_room_writes_are_refused_at_once() {
     for nodes in [1, 3] {
         let cluster = Cluster::on_disks(nodes).await;
