@@ -13,12 +13,14 @@
 //! - [`contract`]: recordings of a server played against nodes, and every difference listed;
 //! - [`levels`]: data directories of every level of the formats, to be opened by later builds;
 //! - [`disk`]: a disk whose power can be cut; [`process`]: what the kernel knows of a process;
-//!   [`drill`]: options and figures of the programs in `faults`;
+//!   [`drill`]: options and figures of the programs in `faults`; [`load`]: clients that write as
+//!   fast as they are answered; [`chart`]: figures as a picture;
 //! - [`browser`]: a real browser, and an attacker's server for it to visit;
 //! - [`wait`]: waiting for something to become true, with a timeout and a clear message.
 
 pub mod binary;
 pub mod browser;
+pub mod chart;
 pub mod client;
 pub mod cluster;
 pub mod contract;
@@ -26,6 +28,7 @@ pub mod demo;
 pub mod disk;
 pub mod drill;
 pub mod levels;
+pub mod load;
 pub mod process;
 pub mod process_cluster;
 pub mod recording;
