@@ -16,6 +16,7 @@ mod leader_client;
 mod partitions;
 mod peer_requests;
 mod reads;
+mod recent_refusals;
 mod writes;
 
 use std::time::Duration;

@@ -54,5 +54,5 @@ pub use root::{ActorTree, Config, StartError, start};
 pub use shares::{Exhausted, Requester, Share, ShareLimiter, ShareScope};
 pub use store::{
     ChangeError, Cursor, DeltaStream, Follow, FollowItem, FrameKey, Frames, NotReady, Post,
-    RouteError, SharedDelta, Store, TopicPosts, TopicSubscription,
+    RouteError, SharedDelta, Store, TopicPosts, TopicSubscription, WriteHead,
 };

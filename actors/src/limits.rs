@@ -46,6 +46,11 @@ pub const ADDRESS_PERCENT: u8 = 50;
 pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 /// Longest such wait: what then still waits is no queue, but held for long.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// How long the refusal of a leader on another node stands for the next writes of the same kind: a
+/// full leader has enough to do for much longer.
+pub const RECENT_REFUSAL_MAX: Duration = Duration::from_millis(250);
+/// Such refusals that one node remembers, each of some hundred bytes; beyond it, it begins anew.
+pub const RECENT_REFUSALS_MAX: usize = 4096;
 /// Calls buffered while a branch actor is being stopped.
 pub const PASSIVATION_BUFFER_MAX: usize = 64;
 /// How long a branch actor stays without work.

@@ -98,41 +98,52 @@ impl ShareLimiter {
     /// # Errors
     /// It would be more than they may hold now.
     pub fn acquire(&self, requester: Requester, amount: u64) -> Result<Share, Exhausted> {
-        let Inner { total, address_percent, state } = &*self.0;
-        let mut state = state.lock();
-        let free = total.saturating_sub(state.used);
-        let of_address = state.addresses.get(&requester.address).copied().unwrap_or_default();
-        let of_connection = state.connections.get(&requester).copied().unwrap_or_default();
-        // What is free counts, not the total: who holds much leaves as much to others, in
-        // proportion, and what nobody uses is at the disposal of those who do.
-        let address_max = match *address_percent {
-            100 => of_address + free,
-            percent => free.saturating_mul(percent) / (100 - percent),
-        };
-        // The node itself is no client, and has only the bound of everybody.
-        let is_client = requester.address.is_some();
-        let left = if is_client { address_max.saturating_sub(of_address).min(free) } else { free };
-        let exhausted = if amount > free {
-            Some((ShareScope::Everybody, state.used))
-        } else if amount > left {
-            Some((ShareScope::Address, of_address))
-        } else if is_client && of_connection + amount > left {
-            Some((ShareScope::Connection, of_connection))
-        } else {
-            None
-        };
-        if let Some((scope, held)) = exhausted {
-            return Err(Exhausted { scope, retry_after: state.rate.time_for(held.max(amount)) });
-        }
+        let mut state = self.0.state.lock();
+        self.0.check(&state, requester, amount)?;
         state.used += amount;
         *state.addresses.entry(requester.address).or_default() += amount;
         *state.connections.entry(requester).or_default() += amount;
         Ok(Share { limiter: self.clone(), requester, amount })
     }
 
+    /// Whether somebody could take an amount now.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn check(&self, requester: Requester, amount: u64) -> Result<(), Exhausted> {
+        self.0.check(&self.0.state.lock(), requester, amount)
+    }
+
     /// What is held in all.
     pub fn used(&self) -> u64 {
         self.0.state.lock().used
+    }
+}
+
+impl Inner {
+    fn check(&self, state: &State, requester: Requester, amount: u64) -> Result<(), Exhausted> {
+        let free = self.total.saturating_sub(state.used);
+        let of_address = state.addresses.get(&requester.address).copied().unwrap_or_default();
+        let of_connection = state.connections.get(&requester).copied().unwrap_or_default();
+        // What is free counts, not the total: who holds much leaves as much to others, in
+        // proportion, and what nobody uses is at the disposal of those who do.
+        let address_max = match self.address_percent {
+            100 => of_address + free,
+            percent => free.saturating_mul(percent) / (100 - percent),
+        };
+        // The node itself is no client, and has only the bound of everybody.
+        let is_client = requester.address.is_some();
+        let left = if is_client { address_max.saturating_sub(of_address).min(free) } else { free };
+        let (scope, held) = if amount > free {
+            (ShareScope::Everybody, state.used)
+        } else if amount > left {
+            (ShareScope::Address, of_address)
+        } else if is_client && of_connection + amount > left {
+            (ShareScope::Connection, of_connection)
+        } else {
+            return Ok(());
+        };
+        Err(Exhausted { scope, retry_after: state.rate.time_for(held.max(amount)) })
     }
 }
 

@@ -35,6 +35,16 @@ pub trait Store: Send + Sync + 'static {
         command: Command,
     ) -> BoxFuture<'static, Result<Outcome, RouteError>>;
 
+    /// Whether a client's write would find a place now, as far as its head tells. Never waits; what
+    /// passes may still be refused by [`Self::submit_for`].
+    ///
+    /// # Errors
+    /// `Busy` and `MemoryFull`, as the write itself would be refused.
+    fn check_write(&self, requester: Requester, head: &WriteHead) -> Result<(), RouteError> {
+        let _ = (requester, head);
+        Ok(())
+    }
+
     /// Looks something up. A branch:module that was never written to is answered as its
     /// definition and seed would make it, without being created.
     fn read(
@@ -111,6 +121,17 @@ pub trait Store: Send + Sync + 'static {
     fn unfit(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
+}
+
+/// What is known of a client's write before its body is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteHead {
+    /// The branch:module that it changes.
+    pub key: BranchKey,
+    /// How many bytes its body has.
+    pub bytes: u64,
+    /// Whether it surely adds to what the branch holds.
+    pub adds: bool,
 }
 
 /// Why a node does not serve now.

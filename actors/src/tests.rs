@@ -5,6 +5,7 @@ mod handover;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use model::{Answer, CatalogueChange, CatalogueError, Outcome, Read, ReadLevel, Value};
@@ -14,7 +15,10 @@ use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::partition;
 use crate::peers::Inbox as _;
 use crate::root;
-use crate::store::{ChangeError, Cursor, FollowItem, Post, RouteError, Store, TopicSubscription};
+use crate::shares::Requester;
+use crate::store::{
+    ChangeError, Cursor, FollowItem, Post, RouteError, Store, TopicSubscription, WriteHead,
+};
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
 async fn notes_of(store: &crate::ClusterStore, branch: &str) -> Vec<String> {
@@ -298,6 +302,51 @@ async fn a_read_at_a_replica_that_lags_goes_to_the_leader() {
     let answer = cluster.store(follower).call(leader, ask).await;
     let Ok(PeerReply::Refused(refusal)) = decode(&answer) else { panic!("it lags") };
     assert_eq!(refusal, Refusal::NotLeader { hint: Some(leader) });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_finds_no_place_is_refused_from_its_head() {
+    // Who hears nobody does not campaign while this test runs, and decides nothing either.
+    let (election_min, election_max) = (Duration::from_secs(20), Duration::from_secs(30));
+    let timing = Timing { election_min, election_max, ..Timing::default() };
+    let cluster = Cluster::timed(3, timing).await;
+    accept(&cluster.store(0), insert("dar", "n0", "x")).await;
+    let place = cluster.leader_of("dar");
+    let (leader, follower) = (cluster.store(place), cluster.store((place + 1) % 3));
+    cluster.deafen(place);
+    let of = |address: u8, connection| Requester {
+        address: Some([10, 0, 0, address].into()),
+        connection,
+    };
+    let text = "x".repeat(900 * 1024);
+    let large = |n: u64| insert("dar", &format!("large-{n}"), &text);
+    let head = WriteHead { key: key("dar"), bytes: text.len() as u64, adds: true };
+    let mut waiting = Vec::new();
+    for n in 0.. {
+        let is_refused = leader.check_write(of(1, n), &head).is_err();
+        let mut write = leader.submit_for(of(1, n), large(n));
+        // A write is refused or has its place when it is first looked at.
+        match futures::poll!(&mut write) {
+            Poll::Ready(refused) => {
+                assert!(matches!(refused, Err(RouteError::Busy { .. })), "{refused:?}");
+                assert!(is_refused, "its head said so");
+                break;
+            }
+            Poll::Pending => assert!(!is_refused, "its head said so"),
+        }
+        waiting.push(write);
+    }
+    assert!(!waiting.is_empty());
+    assert_eq!(leader.check_write(of(2, 1), &head), Ok(()), "another address finds a place");
+    assert_eq!(follower.check_write(of(1, 98), &head), Ok(()), "it was not refused here yet");
+    // The refusal of another node stands for a moment.
+    let mut is_refused = false;
+    while !is_refused {
+        let refused = follower.submit_for(of(1, 98), large(98)).await;
+        assert!(matches!(refused, Err(RouteError::Busy { .. })), "{refused:?}");
+        is_refused = follower.check_write(of(1, 97), &head).is_err();
+    }
+    assert_eq!(follower.check_write(of(2, 1), &head), Ok(()), "nor was anybody else");
 }
 
 #[tokio::test(flavor = "multi_thread")]

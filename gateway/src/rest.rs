@@ -1,6 +1,7 @@
 //! Rest: the REST API. One file for each resource; `middleware` is what every request passes, and
 //! `router` puts the routes together.
 
+mod admission;
 mod adoption;
 mod batch;
 pub(crate) mod body;

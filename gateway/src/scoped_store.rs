@@ -22,6 +22,7 @@ use std::sync::Arc;
 use actors::status::{ClusterStatus, LocalReplicas};
 use actors::{
     ChangeError, Cursor, Follow, NotReady, Post, Requester, RouteError, Store, TopicSubscription,
+    WriteHead,
 };
 use model::{
     Acceptance, Answer, BranchId, BranchKey, Catalogue, CatalogueChange, Command, ModuleSnapshot,
@@ -164,6 +165,19 @@ impl NodeView<'_> {
     /// This node's copy of the catalogue and each later one, for sockets.
     pub(crate) fn catalogues(self) -> watch::Receiver<Arc<Catalogue>> {
         self.0.catalogues()
+    }
+
+    /// Whether a write from there would find a place now: a refusal tells how busy the node is, and
+    /// nothing of what it holds.
+    ///
+    /// # Errors
+    /// As the write itself would be refused.
+    pub(crate) fn check_write(
+        self,
+        requester: Requester,
+        head: &WriteHead,
+    ) -> Result<(), RouteError> {
+        self.0.check_write(requester, head)
     }
 
     /// Brings this node's copy of the catalogue up to now, for those about to say that there is no

@@ -27,7 +27,7 @@ use crate::shares::Requester;
 use crate::status::report::StatusReporter;
 use crate::status::{ClusterStatus, LocalReplicas};
 use crate::store::{
-    ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription,
+    ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription, WriteHead,
 };
 use crate::topics::Topics;
 
@@ -58,6 +58,10 @@ impl Store for ClusterStore {
     ) -> BoxFuture<'static, Result<Outcome, RouteError>> {
         let writes = self.0.writes.clone();
         Box::pin(async move { writes.submit(requester, command).await })
+    }
+
+    fn check_write(&self, requester: Requester, head: &WriteHead) -> Result<(), RouteError> {
+        self.0.writes.check(requester, head)
     }
 
     fn read(

@@ -9,9 +9,10 @@ use raft::{GroupId, Priority};
 use tokio::time::Instant;
 
 use crate::client::CatalogueClient;
-use crate::client::LocalPartitions;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
+use crate::client::recent_refusals::RecentRefusals;
 use crate::client::route_error;
+use crate::client::{LocalPartition, LocalPartitions};
 use crate::level_gate::LevelGate;
 use crate::limits::{
     ADDRESS_PERCENT, ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, LONG_DEADLINE, NODE_WEIGHT_MAX,
@@ -22,9 +23,9 @@ use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
 use crate::partition::proposer::{OutcomeSender, Submission};
-use crate::partition::weight::{CommandCost, is_bulk, rough_bytes};
+use crate::partition::weight::{CommandCost, is_bulk, rough_bytes, weight_of_body};
 use crate::shares::{Requester, ShareLimiter};
-use crate::store::RouteError;
+use crate::store::{RouteError, WriteHead};
 
 /// The way of a command to its leader. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct Writes {
     /// Bounds the commands that wait on this node, by weight.
     shares: ShareLimiter,
     memory: Memory,
+    /// What leaders on other nodes refused a moment ago.
+    refusals: RecentRefusals,
 }
 
 impl Writes {
@@ -47,7 +50,41 @@ impl Writes {
         memory: Memory,
     ) -> Self {
         let shares = ShareLimiter::new(NODE_WEIGHT_MAX, ADDRESS_PERCENT);
-        Self { leaders, catalogue_client, partitions, levels, shares, memory }
+        let refusals = RecentRefusals::default();
+        Self { leaders, catalogue_client, partitions, levels, shares, memory, refusals }
+    }
+
+    /// Whether a write would find a place, as far as its head tells: asked before its body is read,
+    /// so that a refusal costs next to nothing. What is taken for the write is taken by
+    /// [`Self::submit`], by its true weight.
+    ///
+    /// # Errors
+    /// What its leader would answer.
+    pub(crate) fn check(&self, requester: Requester, head: &WriteHead) -> Result<(), RouteError> {
+        // What is wrong with the branch is said by whoever looks it up.
+        let Ok(partition) = self.catalogue_client.locate(&head.key) else { return Ok(()) };
+        let weight = weight_of_body(head.bytes);
+        let local = self.partitions.get(partition).filter(|local| local.group.status().is_leader);
+        let checked = match local {
+            Some(local) => self.check_here(&local, requester, head, weight),
+            None => self.refusals.check(&head.key, requester, weight),
+        };
+        checked.map_err(route_error)
+    }
+
+    fn check_here(
+        &self,
+        local: &LocalPartition,
+        requester: Requester,
+        head: &WriteHead,
+        weight: u64,
+    ) -> Result<(), Refusal> {
+        if head.adds {
+            self.memory.check(MemoryClass::Branches, 0).map_err(Refusal::MemoryFull)?;
+        }
+        let checked = self.shares.check(requester, weight);
+        checked.map_err(|it| Refusal::exhausted(BusyScope::Node, it))?;
+        local.activations.check(&head.key, requester, weight)
     }
 
     /// Has a command decided, once, within `REQUEST_DEADLINE`; one that takes long, within
@@ -75,12 +112,17 @@ impl Writes {
         let deadline = Instant::now() + deadline(&command);
         let is_large = is_long(&command);
         let request = SubmitRequest { writes: self, partition, requester, command };
-        let outcome = self.leaders.ask(GroupId::from(partition), &request, deadline).await;
+        let asked = self.leaders.ask(GroupId::from(partition), &request, deadline).await;
+        if let Err(refusal @ Refusal::Exhausted { .. }) = &asked {
+            let SubmitRequest { command, .. } = &request;
+            let weight = CommandCost::of(command).weight;
+            self.refusals.insert(&command.key, requester, weight, refusal);
+        }
         if is_large {
             // Of a hundred thousand values, which are let go of one by one.
             raft::drop_beside(request.command);
         }
-        outcome.map_err(route_error)
+        asked.map_err(route_error)
     }
 
     /// Has a command decided by this node's replica, if it leads.

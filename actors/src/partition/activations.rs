@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::proposer::Submission;
 use crate::limits::{ADDRESS_PERCENT, BRANCH_BULK_PERMITS, BRANCH_WEIGHT_MAX};
 use crate::message::{BusyScope, Refusal};
-use crate::shares::{Share, ShareLimiter};
+use crate::shares::{Requester, Share, ShareLimiter};
 
 /// Messages of a branch actor.
 #[allow(clippy::large_enum_variant, reason = "the large one is nearly every message")]
@@ -49,6 +49,23 @@ impl Activations {
             Some(handle) => handle.submit(submission),
             None => Err(submission),
         }
+    }
+
+    /// Whether a client's write of this weight would be admitted now. Yes where no actor takes
+    /// commands of its branch: one may be started.
+    ///
+    /// # Errors
+    /// The branch's bound that is exhausted.
+    pub(crate) fn check(
+        &self,
+        key: &BranchKey,
+        requester: Requester,
+        weight: u64,
+    ) -> Result<(), Refusal> {
+        let handles = self.0.read();
+        let Some(handle) = handles.get(key) else { return Ok(()) };
+        let checked = handle.admission.writes.check(requester, weight);
+        checked.map_err(|it| Refusal::exhausted(BusyScope::Branch, it))
     }
 
     /// An actor takes commands from now on.
@@ -188,7 +205,6 @@ mod tests {
     use super::super::proposer::OutcomeSender;
     use super::super::weight::CommandCost;
     use super::*;
-    use crate::shares::Requester;
     use crate::testing::insert;
 
     fn submission(request: Request, connection: u64) -> Submission {

@@ -39,6 +39,12 @@ pub(crate) fn is_bulk(request: &Request) -> bool {
     }
 }
 
+/// What a command of one change weighs at least whose body has so many bytes: known before the body
+/// is read.
+pub(crate) fn weight_of_body(bytes: u64) -> u64 {
+    (1 + bytes / BYTES_OF_WEIGHT as u64).min(COMMAND_WEIGHT_MAX)
+}
+
 /// How many records it changes.
 fn changes(command: &Command) -> usize {
     match &command.request {
@@ -137,5 +143,7 @@ mod tests {
         assert_eq!(weight_of(&times(100_000)), COMMAND_WEIGHT_MAX);
         let long = insert("dar", "n1", &"x".repeat(900 * 1024));
         assert!((900..910).contains(&weight_of(&long)));
+        assert!(weight_of_body(900 * 1024) <= weight_of(&long));
+        assert_eq!([weight_of_body(0), weight_of_body(u64::MAX)], [1, COMMAND_WEIGHT_MAX]);
     }
 }

@@ -24,6 +24,7 @@ use crate::intake::Intake;
 use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
 use crate::origins::RequestOrigin;
 use crate::params::decoded;
+use crate::rest::admission;
 use crate::rest::reply::json;
 use crate::{metrics, ws};
 
@@ -61,8 +62,15 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
     let held = RequestMemory::new(&app.memory);
     request.extensions_mut().insert(held.clone());
 
-    let mut response = match admitted.and_then(|()| is_initialized(&app, &request)) {
-        Err(error) => error.into_response(),
+    let admitted = admitted.and_then(|()| is_initialized(&app, &request));
+    let mut response = match admitted.and_then(|()| admission::check(&app, &request)) {
+        Err(error) => {
+            // Whoever is refused for now comes again over the same connection.
+            if error.retry_after_seconds().is_some() {
+                admission::discard(request).await;
+            }
+            error.into_response()
+        }
         // A preflight is answered for every path: browsers ask before they know whether it exists.
         Ok(()) if method == Method::OPTIONS => preflight(&grant, request.headers()),
         Ok(()) if ws::is_upgrade(&request) => ws::accept(App::clone(&app), request).await,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use actors::status::{BranchStatus, BrokenLog, ClusterStatus, LocalReplica, LocalReplicas};
 use actors::{
     ChangeError, Cursor, DeltaStream, Follow, FollowItem, Post, Requester, RouteError, SharedDelta,
-    Store, TopicSubscription,
+    Store, TopicSubscription, WriteHead,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -91,6 +91,8 @@ const SEQUENCES: &str = r#"{"version":1,"defaults":{},"branches":{"dar":{"pos":{
 pub(crate) struct Orders {
     /// What submits are answered with instead.
     pub(crate) refuse_submit: Mutex<Option<RouteError>>,
+    /// What writes are refused with from their heads.
+    pub(crate) refuse_head: Mutex<Option<RouteError>>,
     /// What reads are answered with instead.
     pub(crate) refuse_read: Mutex<Option<RouteError>>,
     /// What follows are answered with instead, once each.
@@ -435,6 +437,10 @@ impl Store for Fake {
             Ok(outcome)
         }
         .boxed()
+    }
+
+    fn check_write(&self, _: Requester, _: &WriteHead) -> Result<(), RouteError> {
+        self.orders().refuse_head.lock().clone().map_or(Ok(()), Err)
     }
 
     fn read(
