@@ -101,7 +101,10 @@ impl LoadThreads {
         setrlimit(Resource::Nofile, limit)?;
         let (most, needed) = (limit.current.unwrap_or(u64::MAX), connections + OTHER_FILES);
         ensure!(most >= needed, "{most} open files are too few for {needed}: see ulimit -n");
-        let lower = || drop(setpriority_process(None, NICENESS));
+        // Without it they only cost the nodes more.
+        let lower = || {
+            let _ = setpriority_process(None, NICENESS);
+        };
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .on_thread_start(lower)
