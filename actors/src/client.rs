@@ -63,7 +63,7 @@ pub(crate) fn read_error(refusal: Refusal) -> RouteError {
     }
 }
 
-/// Too much waits; nothing was done.
+/// Too much waits, or is held; nothing was done.
 fn busy(what: BusyScope, scope: ShareScope, retry_after: Duration) -> RouteError {
     let what = match (what, scope) {
         (BusyScope::Branch, ShareScope::Everybody) => "this branch",
@@ -72,6 +72,40 @@ fn busy(what: BusyScope, scope: ShareScope, retry_after: Duration) -> RouteError
         (BusyScope::Node, ShareScope::Everybody) => "this node",
         (BusyScope::Node, ShareScope::Address) => "this node, of this address",
         (BusyScope::Node, ShareScope::Connection) => "this node, of this connection",
+        (BusyScope::Queries, ShareScope::Everybody) => "queries of this node",
+        (BusyScope::Queries, ShareScope::Address) => "queries of this node, of this address",
+        (BusyScope::Queries, ShareScope::Connection) => "queries of this node, of this connection",
+        (BusyScope::Topics, ShareScope::Everybody) => {
+            return RouteError::TopicsFull { whose: "this node", retry_after };
+        }
+        (BusyScope::Topics, ShareScope::Address) => {
+            return RouteError::TopicsFull { whose: "this address", retry_after };
+        }
+        (BusyScope::Topics, ShareScope::Connection) => {
+            return RouteError::TopicsFull { whose: "this connection", retry_after };
+        }
     };
     RouteError::Busy { what, retry_after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_whose_bound_it_was_and_what_to_do() {
+        let said = |what, scope| busy(what, scope, Duration::from_secs(1)).to_string();
+        let (address, connection) = (ShareScope::Address, ShareScope::Connection);
+        assert_eq!(
+            said(BusyScope::Topics, address),
+            "this address has subscribed to as many topics as it may now: leave some, or come again \
+             later"
+        );
+        assert!(said(BusyScope::Topics, connection).starts_with("this connection has"));
+        assert!(said(BusyScope::Topics, ShareScope::Everybody).starts_with("this node has"));
+        assert_eq!(
+            said(BusyScope::Queries, address),
+            "too many requests are waiting for queries of this node, of this address; retry later"
+        );
+    }
 }

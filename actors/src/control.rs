@@ -74,6 +74,8 @@ pub(crate) struct ControlArguments {
     pub(crate) running: LocalPartitions,
     pub(crate) procedures: Procedures,
     pub(crate) branch_quota: BranchQuota,
+    /// Of what clients share, what one address may hold, in percent.
+    pub(crate) address_percent: u8,
 }
 
 /// Its state.
@@ -294,7 +296,7 @@ impl State {
         if placement.preferred == replica {
             group.initialize(members(&placement.replicas)).await?;
         }
-        let activations = Activations::default();
+        let activations = Activations::new(self.arguments.address_percent);
         let arguments = PartitionArguments {
             partition,
             group: group.clone(),

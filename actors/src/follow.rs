@@ -31,6 +31,7 @@ pub(crate) use upstream::UpstreamContext;
 
 use crate::client::{Reads, read_error};
 use crate::message::Refusal;
+use crate::shares::Requester;
 use crate::store::{Cursor, DeltaStream, Follow, FollowItem, RouteError};
 use follower::LogFollower;
 use live::{LiveChannel, Tap};
@@ -65,7 +66,10 @@ impl Follows {
             let stream = LogFollower::behind(self.reads.clone(), key, cursor, tap);
             return Ok(Follow { snapshot: None, stream: self.until_stopped(stream) });
         }
-        let answer = self.reads.read(key.clone(), Read::Snapshot, ReadLevel::Linearizable).await?;
+        let answer = self
+            .reads
+            .read(Requester::default(), key.clone(), Read::Snapshot, ReadLevel::Linearizable)
+            .await?;
         let Answer::Snapshot(snapshot) = answer else {
             return Err(read_error(Refusal::Indeterminate));
         };

@@ -137,8 +137,9 @@ pub const BACKGROUND_THREADS: usize = 8;
 /// Threads of these that queries may have at once: the others are for snapshots, bodies and
 /// answers.
 pub const QUERY_THREADS: usize = 5;
-/// Queries of many rows that run or wait on one node; the next is refused with 429.
-pub const QUERIES_AT_ONCE: usize = 256;
+/// Queries of many rows that run or wait on one node; the next is refused with 429. One address
+/// alone has half of them.
+pub const QUERIES_AT_ONCE: u64 = 512;
 /// How long such a query may take: less than an attempt at another node, which would be repeated.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// The share of a node's memory that each class may hold, in hundredths, in the order of

@@ -44,6 +44,8 @@ pub(crate) enum PeerRequest {
     SubmitFor(Requester, Command),
     /// Should you lead?
     Condition,
+    /// As `Read`, with whom it is for.
+    ReadFor { requester: Requester, key: BranchKey, read: Read, level: ReadLevel },
 }
 
 /// The answer to an [`PeerRequest`].
@@ -148,6 +150,10 @@ impl Refusal {
 pub(crate) enum BusyScope {
     Branch,
     Node,
+    /// The topics of a node: never sent to another one.
+    Topics,
+    /// The queries of a node.
+    Queries,
 }
 
 impl From<raft::ProposeError> for Refusal {

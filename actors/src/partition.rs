@@ -32,7 +32,7 @@ pub(crate) mod proposer;
 mod transfer;
 pub(crate) mod weight;
 
-use activations::{Activations, Admission, BranchHandle, BranchMessage};
+use activations::{Activations, BranchHandle, BranchMessage};
 use applied::AppliedPartition;
 use branch::{BranchActor, BranchArguments};
 use branch_quota::{BranchBuckets, BranchQuota};
@@ -455,7 +455,7 @@ async fn spawn_branch(
     key: BranchKey,
     myself: &ActorRef<Message>,
 ) -> Result<BranchHandle, ractor::SpawnErr> {
-    let admission = Admission::new();
+    let admission = arguments.activations.admission();
     let arguments = BranchArguments {
         key,
         proposer: leadership.proposer.clone(),

@@ -15,7 +15,8 @@
 //! - queries have only some of the background's threads at once: what else is done there, such as
 //!   snapshots and large bodies, does not wait for them.
 //!
-//! Refused: more than `QUERIES_AT_ONCE` that run or wait; the next is told that this node is busy.
+//! Refused: more than `QUERIES_AT_ONCE` that run or wait, and more of one address than leaves some
+//! to others; the next is told whose bound it met.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,22 +28,24 @@ use tokio::time::Instant;
 use crate::background::{self, in_background};
 use crate::limits::{QUERIES_AT_ONCE, QUERY_THREADS, READ_INLINE_WORK, READ_TIMEOUT};
 use crate::message::{BusyScope, Refusal};
+use crate::shares::{Requester, ShareLimiter};
 use crate::snapshots::Snapshots;
 
 /// The pool of one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ReadPool {
-    /// One permit for each query that runs or waits.
-    places: Arc<Semaphore>,
+    /// One place for each query that runs or waits, shared by addresses.
+    places: ShareLimiter,
     /// One permit for each that runs.
     turns: Arc<Semaphore>,
     snapshots: Snapshots,
 }
 
 impl ReadPool {
-    pub(crate) fn new() -> Self {
+    /// A pool of whose places one address may hold this share, in percent.
+    pub(crate) fn new(address_percent: u8) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(QUERIES_AT_ONCE)),
+            places: ShareLimiter::new(QUERIES_AT_ONCE, address_percent),
             turns: Arc::new(Semaphore::new(QUERY_THREADS)),
             snapshots: Snapshots::default(),
         }
@@ -54,6 +57,7 @@ impl ReadPool {
     /// `Busy` where the pool is full.
     pub(crate) async fn read(
         &self,
+        requester: Requester,
         branch: Arc<Branch>,
         read: &Read,
     ) -> Result<Result<Answer, Reject>, Refusal> {
@@ -62,7 +66,8 @@ impl ReadPool {
         }
         let read = read.clone();
         if matches!(read, Read::Query(_)) {
-            return self.query(READ_TIMEOUT, move |wanted| branch.read_while(&read, wanted)).await;
+            let work = move |wanted: StillWanted<'_>| branch.read_while(&read, wanted);
+            return self.query(requester, READ_TIMEOUT, work).await;
         }
         let snapshots = self.snapshots.clone();
         let work = move || {
@@ -79,12 +84,12 @@ impl ReadPool {
     /// Does the work of a query, when its turn comes.
     async fn query(
         &self,
+        requester: Requester,
         timeout: Duration,
         work: impl FnOnce(StillWanted<'_>) -> Result<Answer, BranchReadError> + Send + 'static,
     ) -> Result<Result<Answer, Reject>, Refusal> {
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(Refusal::Busy { what: BusyScope::Node });
-        };
+        let place = self.places.acquire(requester, 1);
+        let _place = place.map_err(|it| Refusal::exhausted(BusyScope::Queries, it))?;
         let timed_out = || {
             let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             Ok(Err(Reject::ReadTimeout { after_ms }))
@@ -117,8 +122,12 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::limits::ADDRESS_PERCENT;
+    use crate::shares::ShareScope;
 
     const LONG: Duration = Duration::from_secs(600);
+    /// Whoever has only the bound of everybody.
+    const NODE: Requester = Requester { address: None, connection: 0 };
 
     fn finished() -> Result<Answer, BranchReadError> {
         Ok(Answer::Archive(Vec::new()))
@@ -134,9 +143,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_query_ends_when_its_client_has_left() {
-        let pool = ReadPool::new();
+        let pool = ReadPool::new(ADDRESS_PERCENT);
         let (ended, end) = mpsc::channel();
-        let query = pool.query(LONG, move |wanted| {
+        let query = pool.query(NODE, LONG, move |wanted| {
             let interrupted = endless(wanted);
             ended.send(()).unwrap();
             interrupted
@@ -144,39 +153,54 @@ mod tests {
         // Dropped while the query is at work.
         assert!(tokio::time::timeout(Duration::from_millis(50), query).await.is_err());
         tokio::task::spawn_blocking(move || end.recv().unwrap()).await.unwrap();
-        assert_eq!(pool.places.available_permits(), QUERIES_AT_ONCE);
+        assert_eq!(pool.places.used(), 0);
     }
 
     #[tokio::test]
     async fn a_query_that_takes_too_long_is_refused() {
-        let pool = ReadPool::new();
+        let pool = ReadPool::new(ADDRESS_PERCENT);
         let refused = Ok(Err(Reject::ReadTimeout { after_ms: 20 }));
-        assert_eq!(pool.query(Duration::from_millis(20), endless).await, refused);
+        assert_eq!(pool.query(NODE, Duration::from_millis(20), endless).await, refused);
         // The same where its turn does not come.
         let turns = u32::try_from(QUERY_THREADS).unwrap();
         let _turns = pool.turns.acquire_many(turns).await.unwrap();
-        assert_eq!(pool.query(Duration::from_millis(20), |_| finished()).await, refused);
+        assert_eq!(pool.query(NODE, Duration::from_millis(20), |_| finished()).await, refused);
     }
 
     #[tokio::test]
     async fn a_full_pool_refuses_and_takes_queries_again() {
-        let pool = ReadPool::new();
-        let places = u32::try_from(QUERIES_AT_ONCE).unwrap();
-        let held = pool.places.acquire_many(places).await.unwrap();
-        let refused = pool.query(LONG, |_| finished()).await;
-        assert_eq!(refused, Err(Refusal::Busy { what: BusyScope::Node }));
+        let pool = ReadPool::new(ADDRESS_PERCENT);
+        let held = pool.places.acquire(NODE, QUERIES_AT_ONCE).unwrap();
+        let refused = pool.query(NODE, LONG, |_| finished()).await;
+        assert!(matches!(refused, Err(Refusal::Exhausted { what: BusyScope::Queries, .. })));
         drop(held);
         assert_eq!(
-            pool.query(LONG, |_| finished()).await,
+            pool.query(NODE, LONG, |_| finished()).await,
             Ok(finished().map_err(|_| Reject::Defect))
         );
-        assert_eq!(pool.places.available_permits(), QUERIES_AT_ONCE);
+        assert_eq!(pool.places.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn queries_of_one_address_leave_places_to_others() {
+        let pool = ReadPool::new(ADDRESS_PERCENT);
+        let of = |address: u8, connection| Requester {
+            address: Some([10, 0, 0, address].into()),
+            connection,
+        };
+        let places = || (0..).map_while(|n| pool.places.acquire(of(1, n), 1).ok());
+        let held: Vec<_> = places().collect();
+        assert_eq!(held.len() as u64, QUERIES_AT_ONCE / 2);
+        let refused = pool.query(of(1, 9_999), LONG, |_| finished()).await;
+        let Err(Refusal::Exhausted { scope, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(scope, ShareScope::Address);
+        assert!(pool.query(of(2, 1), LONG, |_| finished()).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_query_that_panics_is_a_defect_and_gives_its_turn_back() {
-        let pool = ReadPool::new();
-        let defect = pool.query(LONG, |_| panic!("a test asked for it")).await;
+        let pool = ReadPool::new(ADDRESS_PERCENT);
+        let defect = pool.query(NODE, LONG, |_| panic!("a test asked for it")).await;
         assert_eq!(defect, Ok(Err(Reject::Defect)));
         // Waited for: it is told before the thread has let go of the turn.
         let turns = u32::try_from(QUERY_THREADS).unwrap();
@@ -185,11 +209,11 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn queries_leave_threads_for_what_else_is_in_the_background() {
-        let pool = ReadPool::new();
+        let pool = ReadPool::new(ADDRESS_PERCENT);
         let queries: Vec<_> = (0..2 * QUERY_THREADS)
             .map(|_| {
                 let pool = pool.clone();
-                tokio::spawn(async move { pool.query(LONG, endless).await })
+                tokio::spawn(async move { pool.query(NODE, LONG, endless).await })
             })
             .collect();
         while pool.turns.available_permits() > 0 {

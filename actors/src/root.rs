@@ -57,6 +57,9 @@ pub struct Config {
     pub branch_quota: BranchQuota,
     /// The stored procedures that commands may call. All nodes of a cluster have the same.
     pub procedures: Procedures,
+    /// Of what all clients of a node share, what one address may hold alone, 1 to 100 percent; 100:
+    /// addresses have no bound. Usually [`crate::limits::ADDRESS_PERCENT`].
+    pub address_percent: u8,
 }
 
 /// Why a node's actors did not start.
@@ -87,8 +90,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let id = config.node.id;
     let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), machine).await?;
     let liveness = Arc::new(PeerLiveness::default());
-    let partitions = LocalPartitions::default();
-    let is_initialized = catalogue.borrow().is_formed();
+    let (partitions, is_initialized) = (LocalPartitions::default(), catalogue.borrow().is_formed());
     let leaders = LeaderClient::new(
         id,
         (*group_0).clone(),
@@ -97,9 +99,8 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         Arc::clone(&config.peers),
         Arc::clone(&liveness),
     );
-    let fitness = config.groups.fitness().clone();
+    let (groups, fitness) = (config.groups.clone(), config.groups.fitness().clone());
     let clock = ClusterClock::new(config.clock, fitness.clone());
-    let groups = config.groups.clone();
     let handover = Handover { groups, fitness, clock, liveness: Arc::clone(&liveness) };
     let catalogue_client = CatalogueClient::new(
         leaders.clone(),
@@ -145,8 +146,9 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         running: partitions,
         procedures: config.procedures,
         branch_quota: config.branch_quota,
+        address_percent: config.address_percent,
     };
-    let store = ClusterStore::new(leaders, reporter, procedures);
+    let store = ClusterStore::new(leaders, reporter, procedures, config.address_percent);
     let arguments = RootArguments { control, follows: store.0.follows.clone() };
     let (root, _) = Actor::spawn(None, RootActor, arguments).await?;
     let conditions = AbortOnDropHandle::new(tokio::spawn(conditions.run()));

@@ -6,6 +6,9 @@
 //!             └── of one connection     the same, of what its address may still hold
 //! ```
 //!
+//! A sixteenth is a reserve: only an address that holds little can take of it, a sixteenth of what
+//! is left each time. So after however many addresses that took all they may, one more finds some.
+//!
 //! Promises:
 //! - whatever one address holds, others can hold as much as is then free, so that there is always
 //!   room for one who comes with little: a lone address cannot take more than its share, and many
@@ -36,6 +39,10 @@ pub struct Requester {
     /// Its connection: no other of the cluster has the number, but for a rare accident.
     pub connection: u64,
 }
+
+/// Of a bound, one part in so many is the reserve; and of what is left, one part in so many is what
+/// an address that holds nothing may take of it.
+const RESERVE_PART: u64 = 16;
 
 /// A bound that clients share. Clones are the same.
 #[derive(Debug, Clone)]
@@ -125,16 +132,11 @@ impl Inner {
         let free = self.total.saturating_sub(state.used);
         let of_address = state.addresses.get(&requester.address).copied().unwrap_or_default();
         let of_connection = state.connections.get(&requester).copied().unwrap_or_default();
-        // What is free counts, not the total: who holds much leaves as much to others, in
-        // proportion, and what nobody uses is at the disposal of those who do.
-        let address_max = match self.address_percent {
-            100 => of_address + free,
-            percent => free.saturating_mul(percent) / (100 - percent),
-        };
         // The node itself is no client, and has only the bound of everybody.
         let is_client = requester.address.is_some();
-        let left = if is_client { address_max.saturating_sub(of_address).min(free) } else { free };
-        let (scope, held) = if amount > free {
+        let left = if is_client { self.left(free, of_address) } else { free };
+        let (scope, held) = if amount > free || (amount > left && of_address == 0) {
+            // Who holds nothing has not used up a share of its own.
             (ShareScope::Everybody, state.used)
         } else if amount > left {
             (ShareScope::Address, of_address)
@@ -144,6 +146,22 @@ impl Inner {
             return Ok(());
         };
         Err(Exhausted { scope, retry_after: state.rate.time_for(held.max(amount)) })
+    }
+
+    /// What an address that holds so much may take more, of what is free.
+    fn left(&self, free: u64, of_address: u64) -> u64 {
+        // What is free counts, not the total: who holds much leaves as much to others, in
+        // proportion, and what nobody uses is at the disposal of those who do.
+        let percent = self.address_percent;
+        if percent == 100 {
+            return free;
+        }
+        let most = free.saturating_mul(percent) / (100 - percent);
+        let usual =
+            most.saturating_sub(of_address).min(free.saturating_sub(self.total / RESERVE_PART));
+        // Of the reserve, which is never used up as a whole: each takes a part of what is left.
+        let first = (free / RESERVE_PART).max(1).min(free).saturating_sub(of_address);
+        usual.max(first)
     }
 }
 
@@ -247,6 +265,37 @@ mod tests {
         let held: Vec<_> = (1..=8).map(|n| all_of(&limiter, of(n, 0)).0).collect();
         assert!(held.iter().all(|shares| !shares.is_empty()));
         assert!(limiter.acquire(of(100, 0), 1).is_ok());
+    }
+
+    #[test]
+    fn after_forty_greedy_addresses_one_more_finds_some() {
+        for total in [1_024, 16 * 1024, 24_000] {
+            let limiter = ShareLimiter::new(total, 50);
+            let mut held = Vec::new();
+            for address in 1..=40 {
+                // Each with as many connections as it likes.
+                held.extend((0..).map_while(|n| limiter.acquire(of(address, n), 1).ok()));
+            }
+            let used = limiter.used();
+            let newcomer = limiter.acquire(of(100, 0), 1);
+            assert!(newcomer.is_ok(), "{used} of {total} are used");
+            assert_eq!(
+                limiter.acquire(of(100, 1), total).unwrap_err().scope,
+                ShareScope::Everybody
+            );
+        }
+    }
+
+    #[test]
+    fn the_reserve_is_for_those_who_hold_little() {
+        let limiter = ShareLimiter::new(1600, 90);
+        // A greedy one has all but the reserve, where its share were more.
+        let held: Vec<_> = (0..).map_while(|n| limiter.acquire(of(1, n), 1).ok()).collect();
+        assert_eq!(held.len(), 1440, "90 percent");
+        let second: Vec<_> = (0..).map_while(|n| limiter.acquire(of(2, n), 1).ok()).collect();
+        assert_eq!(second.len(), 60, "the reserve of 100 is left");
+        assert_eq!(limiter.acquire(of(3, 0), 7).unwrap_err().scope, ShareScope::Everybody);
+        assert!(limiter.acquire(of(3, 0), 6).is_ok(), "a sixteenth of it");
     }
 
     #[test]

@@ -52,6 +52,17 @@ pub trait Store: Send + Sync + 'static {
         key: BranchKey,
         read: Read,
         level: ReadLevel,
+    ) -> BoxFuture<'static, Result<Answer, RouteError>> {
+        self.read_for(Requester::default(), key, read, level)
+    }
+
+    /// The same for a client: its queries are counted among those of its address.
+    fn read_for(
+        &self,
+        requester: Requester,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
     ) -> BoxFuture<'static, Result<Answer, RouteError>>;
 
     /// Follows a branch:module: `None` begins with a snapshot of now; a cursor begins with the
@@ -173,6 +184,16 @@ pub enum RouteError {
         /// When a retry makes sense.
         retry_after: Duration,
     },
+    /// Clients are subscribed to as many topics as they may be; nothing was done.
+    #[error(
+        "{whose} has subscribed to as many topics as it may now: leave some, or come again later"
+    )]
+    TopicsFull {
+        /// `this node`, `this address` or `this connection`.
+        whose: &'static str,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
     /// Nobody can take it now; nothing was done.
     #[error("{reason}")]
     Unavailable {
@@ -201,6 +222,7 @@ impl RouteError {
             | Self::Unavailable { .. }
             | Self::MemoryFull(_)
             | Self::BranchQuota(_)
+            | Self::TopicsFull { .. }
             | Self::Indeterminate => true,
         }
     }

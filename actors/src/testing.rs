@@ -205,6 +205,7 @@ impl Cluster {
             clock: clock.clone(),
             branch_quota: self.branch_quota,
             procedures: model::Procedures::default(),
+            address_percent: crate::limits::ADDRESS_PERCENT,
         });
         let running = running.await.unwrap();
         let store = running.store();

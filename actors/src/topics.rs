@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::{LeaderClient, LeaderRequest, LocalPartitions, retry, route_error};
-use crate::limits::{ADDRESS_PERCENT, ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
+use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, PostVersion, Refusal, encode};
 use crate::peers::Peers;
@@ -54,8 +54,9 @@ impl Topics {
         partitions: LocalPartitions,
         peers: Arc<dyn Peers>,
         liveness: Arc<PeerLiveness>,
+        address_percent: u8,
     ) -> Self {
-        let table = Arc::new(Mutex::new(TopicTable::new(ADDRESS_PERCENT)));
+        let table = Arc::new(Mutex::new(TopicTable::new(address_percent)));
         Self { node, leaders, catalogue, partitions, peers, liveness, table }
     }
 
@@ -91,7 +92,7 @@ impl Topics {
         // that receives a post twice sees no change.
         let subscribed = self.table.lock().subscribe(requester, &topic);
         let (posts, place) =
-            subscribed.map_err(|it| route_error(Refusal::exhausted(BusyScope::Node, it)))?;
+            subscribed.map_err(|it| route_error(Refusal::exhausted(BusyScope::Topics, it)))?;
         self.fetch_last_post(&topic).await;
         let last = self.last_post_here(&topic).map(|(_, post)| post);
         Ok(TopicSubscription { last, posts: TopicPosts::new(posts, place) })

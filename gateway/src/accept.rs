@@ -2,7 +2,8 @@
 //!
 //! Promise: one connection costs others nothing; a client that is slow to say what it wants, or
 //! says nothing more, is let go; connections are bounded, and the next one waits in the system's
-//! queue. While all places are taken, those that have not said a word give way.
+//! queue. While all places are taken, those that have not said a word give way. One address cannot
+//! take them all: those of it that speak beyond its share are refused, and end.
 
 use std::future::Future;
 use std::io;
@@ -18,7 +19,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -40,16 +41,16 @@ pub(crate) async fn serve(
     limits: &Limits,
 ) -> io::Result<()> {
     let (connections_open, stopping) = (TaskTracker::new(), CancellationToken::new());
-    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     let (short, is_short) = watch::channel(false);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&connections, &places, &short) => accepted,
+            accepted = accept(&connections, &permits, &short) => accepted,
         };
-        let (stream, place) = match accepted {
-            Ok(accepted) => accepted,
+        let stream = match accepted {
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of files, or a client that left at once: neither ends the node.
                 tracing::debug!(%error, "a connection could not be taken");
@@ -59,7 +60,7 @@ pub(crate) async fn serve(
         };
         let intake = stream.intake();
         let gives_way = gives_way(intake.clone(), is_short.clone());
-        let requester = intake.peer().requester();
+        let requester = intake.requester();
         let service = TowerToHyperService::new(
             routes.clone().map_request(move |request| tracked(request, &intake, requester)),
         );
@@ -88,7 +89,6 @@ pub(crate) async fn serve(
             if let Err(error) = ended {
                 tracing::trace!(%error, "a connection ended early");
             }
-            drop(place);
         });
     }
     // The listener goes first: who connects now is refused at once, and tries another node.
@@ -103,23 +103,23 @@ pub(crate) async fn serve(
 
 async fn accept(
     connections: &Connections,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     short: &watch::Sender<bool>,
-) -> io::Result<(ClientConnection, OwnedSemaphorePermit)> {
+) -> io::Result<ClientConnection> {
     // Said only where it changes: every connection listens.
     let say = |is_short| {
         short.send_if_modified(|was| std::mem::replace(was, is_short) != is_short);
     };
-    let place = match Arc::clone(places).try_acquire_owned() {
-        Ok(place) => place,
+    let permit = match Arc::clone(permits).try_acquire_owned() {
+        Ok(permit) => permit,
         Err(_) => {
             say(true);
-            Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?
+            Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?
         }
     };
-    let accepted = connections.accept().await?;
-    say(places.available_permits() == 0);
-    Ok((accepted, place))
+    let accepted = connections.accept(permit).await?;
+    say(permits.available_permits() == 0);
+    Ok(accepted)
 }
 
 /// A request that its connection knows of, and that knows whose it is.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actors::{FrameKey, Frames, Memory, MemoryClass, Requester};
+use actors::{FrameKey, Frames, Memory, MemoryClass, Requester, ShareLimiter};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Incarnation, Offset};
@@ -36,8 +36,8 @@ pub(crate) struct AppState {
     pub(crate) files: Option<Arc<dyn Files>>,
     /// The description of every route, written when they are made.
     pub(crate) document: OnceLock<Bytes>,
-    /// One permit for each socket.
-    pub(crate) socket_permits: Arc<Semaphore>,
+    /// One place for each socket, shared by addresses.
+    pub(crate) socket_places: ShareLimiter,
     /// One permit for each large snapshot being written.
     pub(crate) renders: Arc<Semaphore>,
     /// What is on its way to this node.
@@ -96,7 +96,10 @@ impl AppState {
             metrics,
             counters: Counters::new(config.open_to_all, origins.allowed.is_every()),
             origins,
-            socket_permits: Arc::new(Semaphore::new(config.limits.sockets_max)),
+            socket_places: ShareLimiter::new(
+                config.limits.sockets_max as u64,
+                config.limits.address_percent,
+            ),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
             arrivals,
             body_turns: Arc::new(Semaphore::new(BODIES_AT_ONCE)),

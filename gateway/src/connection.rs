@@ -14,11 +14,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use actors::ShareLimiter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::arrivals::Arrivals;
+use crate::connection_place::ConnectionPlace;
 use crate::intake::Intake;
 use crate::limits::{LINGER_BYTES_MAX, LINGER_MAX, Limits};
 
@@ -26,26 +29,33 @@ use crate::limits::{LINGER_BYTES_MAX, LINGER_MAX, Limits};
 pub(crate) struct Connections {
     listener: TcpListener,
     arrivals: Arrivals,
+    /// One for each that has said something, shared by addresses.
+    shares: ShareLimiter,
     limits: Arc<Limits>,
 }
 
 impl Connections {
     /// Those to a listener, whose bytes are counted here.
     pub(crate) fn new(listener: TcpListener, arrivals: Arrivals, limits: Arc<Limits>) -> Self {
-        Self { listener, arrivals, limits }
+        let shares = ShareLimiter::new(limits.connections_max as u64, limits.address_percent);
+        Self { listener, arrivals, shares, limits }
     }
 
-    /// The next one.
+    /// The next one. It keeps this permit for as long as it lives, also as a socket.
     ///
     /// # Errors
     /// What the listener reports; another may be taken all the same.
-    pub(crate) async fn accept(&self) -> io::Result<ClientConnection> {
+    pub(crate) async fn accept(
+        &self,
+        permit: OwnedSemaphorePermit,
+    ) -> io::Result<ClientConnection> {
         let (stream, address) = self.listener.accept().await?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection could not be told to send at once");
         }
         let stream = Arc::new(stream);
-        let intake = Intake::new(address.into(), &self.arrivals, Arc::downgrade(&stream));
+        let place = ConnectionPlace::new(self.shares.clone(), permit);
+        let intake = Intake::new(address.into(), &self.arrivals, place, Arc::downgrade(&stream));
         let limits = Arc::clone(&self.limits);
         Ok(ClientConnection {
             stream,
@@ -239,6 +249,7 @@ mod tests {
     use tokio::time::timeout;
 
     use actors::Memory;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -252,7 +263,8 @@ mod tests {
         let connections =
             Connections::new(listener, Arrivals::new(1024, &Memory::unlimited()), Arc::new(limits));
         let client = TcpStream::connect(to).await.unwrap();
-        (connections.accept().await.unwrap(), client)
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        (connections.accept(permit).await.unwrap(), client)
     }
 
     #[tokio::test]

@@ -116,7 +116,8 @@ problems! {
     MemoryFull 503 "memory-full" "This node holds as much memory of this kind as it may; nothing was done";
     Unavailable 503 "unavailable" "Nobody can take it now; nothing was done";
     ReadTimeout 503 "read-timeout" "The read took too long and was ended";
-    TooManySockets 503 "too-many-sockets" "This node holds as many sockets as it may";
+    TooManySockets 503 "too-many-sockets" "This node or address holds as many sockets as it may";
+    TooManyConnections 503 "too-many-connections" "This node or address has as many connections as it may";
     OutcomeUnknown 504 "outcome-unknown" "It may or may not have happened: retry with the same id";
 }
 
@@ -287,7 +288,7 @@ impl From<RouteError> for ApiError {
                 Self::new(Problem::BranchNotFound, message).with("branchId", branch)
             }
             RouteError::Rejected(reject) => reject.into(),
-            RouteError::Busy { retry_after, .. } => {
+            RouteError::Busy { retry_after, .. } | RouteError::TopicsFull { retry_after, .. } => {
                 Self::new(Problem::Busy, message).retry(retry_after)
             }
             RouteError::Unavailable { retry_after, .. } => {

@@ -17,18 +17,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use actors::{Exhausted, Requester};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::arrivals::{Arrival, Arrivals};
 use crate::client_address::ClientAddress;
-use crate::limits::{LEFT_CHECK_EVERY, Limits, SLOWEST_ARRIVAL_BYTES_PER_SECOND};
+use crate::connection_place::ConnectionPlace;
+use crate::limits::{
+    LEFT_CHECK_EVERY, Limits, SILENCE_MAX_WHEN_FULL, SLOWEST_ARRIVAL_BYTES_PER_SECOND,
+};
 
 /// One connection, as everybody sees it who reads from it. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Intake {
     peer: ClientAddress,
+    requester: Requester,
     arrivals: Arrivals,
     /// Ends with the connection; none where requests come over none.
     stream: Weak<TcpStream>,
@@ -67,6 +72,8 @@ struct State {
     paused: bool,
     /// The turn of the large request that is being answered.
     turn: Option<WorkPermit>,
+    /// What it takes of the node's connections.
+    place: ConnectionPlace,
 }
 
 /// The right to have a large body or message read and decided, given back when dropped.
@@ -74,7 +81,12 @@ pub(crate) type WorkPermit = OwnedSemaphorePermit;
 
 impl Intake {
     /// That of a new connection.
-    pub(crate) fn new(peer: ClientAddress, arrivals: &Arrivals, stream: Weak<TcpStream>) -> Self {
+    pub(crate) fn new(
+        peer: ClientAddress,
+        arrivals: &Arrivals,
+        place: ConnectionPlace,
+        stream: Weak<TcpStream>,
+    ) -> Self {
         let now = Instant::now();
         let state = State {
             phase: Phase::Silent,
@@ -86,14 +98,15 @@ impl Intake {
             pace: Pace::new(now),
             paused: false,
             turn: None,
+            place,
         };
         let state = Arc::new(Mutex::new(state));
-        Self { peer, arrivals: arrivals.clone(), stream, state }
+        Self { peer, requester: peer.requester(), arrivals: arrivals.clone(), stream, state }
     }
 
     /// That of requests that come over no connection.
     pub(crate) fn detached(arrivals: &Arrivals) -> Self {
-        Self::new(ClientAddress::OWN, arrivals, Weak::new())
+        Self::new(ClientAddress::OWN, arrivals, ConnectionPlace::detached(), Weak::new())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,6 +116,16 @@ impl Intake {
     /// Where it comes from.
     pub(crate) fn peer(&self) -> ClientAddress {
         self.peer
+    }
+
+    /// Whose it is, as far as sharing is concerned.
+    pub(crate) fn requester(&self) -> Requester {
+        self.requester
+    }
+
+    /// Why the connection found no place, if it did not: what it asks for is refused, and it ends.
+    pub(crate) fn found_no_place(&self) -> Option<Exhausted> {
+        self.state().place.refusal()
     }
 
     /// Whether so many bytes more would take room from others: see [`Arrivals::is_refused`].
@@ -135,6 +158,9 @@ impl Intake {
         }
         let longest = match state.phase {
             Phase::Silent => limits.first_byte_max,
+            Phase::Head if state.place.refusal().is_some() => {
+                limits.head_read_max.min(SILENCE_MAX_WHEN_FULL)
+            }
             Phase::Head => limits.head_read_max,
             Phase::Idle => limits.keep_alive_max,
             // Who reads the body, or the socket, says when it is late.
@@ -148,7 +174,11 @@ impl Intake {
         let mut state = self.state();
         match state.phase {
             _ if bytes == 0 => return,
-            Phase::Silent | Phase::Idle => state.enter(Phase::Head),
+            Phase::Silent => {
+                state.place.take(self.requester);
+                state.enter(Phase::Head);
+            }
+            Phase::Idle => state.enter(Phase::Head),
             Phase::Head | Phase::Socket => {}
             // A body is counted where it is gathered.
             Phase::Request => return,
@@ -335,7 +365,8 @@ fn least(window: Duration) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use actors::Memory;
+    use actors::{Memory, ShareLimiter, ShareScope};
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -385,6 +416,34 @@ mod tests {
         assert_eq!(longest(), Some(limits.head_read_max));
         intake.becomes_socket();
         assert_eq!(longest(), None);
+    }
+
+    #[test]
+    fn a_place_is_taken_with_the_first_byte_and_kept_by_a_socket() {
+        let arrivals = Arrivals::new(1024 * 1024, &Memory::unlimited());
+        let (places, permits) = (ShareLimiter::new(4, 50), Arc::new(Semaphore::new(5)));
+        let connection = |last: u8| {
+            let peer = std::net::SocketAddr::from(([10, 0, 0, last], 1)).into();
+            let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+            let place = ConnectionPlace::new(places.clone(), permit);
+            Intake::new(peer, &arrivals, place, Weak::new())
+        };
+        let all: Vec<Intake> = (0..4).map(|_| connection(1)).collect();
+        assert_eq!(places.used(), 0, "they are silent");
+        all.iter().for_each(|intake| intake.has_read(10));
+        let refused = |intake: &Intake| intake.found_no_place().map(|exhausted| exhausted.scope);
+        let shown: Vec<_> = all.iter().map(refused).collect();
+        let address = Some(ShareScope::Address);
+        assert_eq!(shown, [None, None, address, address], "half are for others");
+        let other = connection(2);
+        other.has_read(10);
+        assert_eq!(refused(&other), None);
+        let deadline = |intake: &Intake| intake.read_deadline(&Limits::default()).unwrap();
+        assert!(deadline(&all[2]) < deadline(&all[0]), "it has less time for its head");
+        all[0].begins_request(false);
+        all[0].becomes_socket();
+        drop(all);
+        assert_eq!((places.used(), permits.available_permits()), (1, 4), "the other one's");
     }
 
     #[test]

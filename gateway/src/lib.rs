@@ -24,6 +24,7 @@ mod business_day;
 mod client_address;
 mod config;
 mod connection;
+mod connection_place;
 pub mod error;
 mod files;
 #[cfg(any(test, feature = "fuzz"))]

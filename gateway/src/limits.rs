@@ -169,6 +169,7 @@ pub const ARRIVAL_BYTES_MIN: usize = LARGE_BODY_BYTES_MAX / 2 * 3;
 /// |---|---|---|
 /// | says nothing from its beginning | `first_byte_max` | it ends |
 /// | sends a head | `head_read_max` | it ends |
+/// | sends a head beyond its address's share | `SILENCE_MAX_WHEN_FULL` | it ends |
 /// | sends a body or message | as `SLOWEST_ARRIVAL_BYTES_PER_SECOND` says | 408, close code 1008 |
 /// | waits with a large body or message for its turn | `TURN_WAIT_MAX` | 429, close code 1013 |
 /// | has closed its side while a read goes on | `half_closed_read_max` | 503 |
@@ -181,6 +182,9 @@ pub const ARRIVAL_BYTES_MIN: usize = LARGE_BODY_BYTES_MAX / 2 * 3;
 /// | still sends what is refused | `LINGER_MAX` | it ends |
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Of connections and of sockets, what one address may hold alone, 1 to 100 percent; 100:
+    /// addresses have no bound.
+    pub address_percent: u8,
     /// Sockets at once; the next is refused with 503.
     pub sockets_max: usize,
     /// Connections at once, sockets among them; the next waits in the system's queue. A node sets
@@ -228,6 +232,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            address_percent: actors::limits::ADDRESS_PERCENT,
             sockets_max: 20_000,
             connections_max: CONNECTIONS_MAX,
             outbox_frames_max: 256,

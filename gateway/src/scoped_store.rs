@@ -236,7 +236,7 @@ impl ScopedStore {
         level: ReadLevel,
     ) -> Result<Answer, RouteError> {
         self.check(StoreCall::Read, Target::Module(&key))?;
-        self.store.read(key, read, level).await
+        self.store.read_for(self.requester, key, read, level).await
     }
 
     /// A module's whole state.

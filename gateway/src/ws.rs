@@ -22,10 +22,9 @@ mod topic;
 
 pub use calls::frame_calls;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use actors::MemoryClass;
+use actors::{Exhausted, MemoryClass, Requester, ShareScope};
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request};
@@ -78,10 +77,10 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
         let draining = ApiError::new(Problem::NotReady, "this node is draining");
         return draining.retry(RETRY_AFTER).into_response();
     }
-    let Ok(permit) = Arc::clone(&app.socket_permits).try_acquire_owned() else {
-        let message = format!("this node holds {} sockets, its limit", app.limits.sockets_max);
-        let full = ApiError::new(Problem::TooManySockets, message);
-        return full.retry(RETRY_AFTER).into_response();
+    let requester: Requester = parts.extensions.get().copied().unwrap_or_default();
+    let place = match app.socket_places.acquire(requester, 1) {
+        Ok(place) => place,
+        Err(exhausted) => return too_many(&app, exhausted).into_response(),
     };
     let held = match app.memory.try_hold(MemoryClass::Sockets, SOCKET_BYTES) {
         Ok(held) => held,
@@ -92,7 +91,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| LARGE_BODY_BYTES_MAX);
     let intake =
         metered.map_or_else(|| Intake::detached(&app.arrivals), |ConnectInfo(intake)| intake);
-    let store = app.store(&principal, parts.extensions.get().copied().unwrap_or_default());
+    let store = app.store(&principal, requester);
     // Held until the session ends, so that draining can wait for it.
     let tracked = app.sockets.token();
     let config = WebSocketConfig::default()
@@ -114,9 +113,23 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
             }
             Err(_) => tracing::debug!("a connection did not become a WebSocket in time"),
         }
-        drop((permit, tracked));
+        drop((place, tracked));
     });
     accepted
+}
+
+/// The refusal of a socket that finds no place.
+fn too_many(app: &App, exhausted: Exhausted) -> ApiError {
+    let message = match exhausted.scope {
+        ShareScope::Everybody => {
+            format!("this node holds {} sockets, its limit", app.limits.sockets_max)
+        }
+        ShareScope::Address | ShareScope::Connection => "this address holds as many sockets of \
+            this node as leave some to others: close some, or connect to another node; behind a \
+            proxy, the node's address_percent says how many"
+            .to_owned(),
+    };
+    ApiError::new(Problem::TooManySockets, message).retry(exhausted.retry_after)
 }
 
 /// The answer that makes a connection a WebSocket.

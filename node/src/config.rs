@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use actors::BranchQuota;
+use actors::limits::ADDRESS_PERCENT;
 use gateway::AllowedOrigins;
 use model::NodeId;
 use raft::Timing;
@@ -72,6 +73,8 @@ pub struct Config {
     pub memory_max: u64,
     /// How many branches one address may make by writes.
     pub branch_quota: BranchQuota,
+    /// Of what clients share, what one address may hold alone, in percent.
+    pub address_percent: u8,
     /// Which modules and branches this node brings.
     pub catalogue: CatalogueSource,
     /// The directory whose files browsers may have.
@@ -214,6 +217,7 @@ impl Config {
                 settings.branches_per_address_burst,
                 settings.branches_per_address_per_second,
             )?,
+            address_percent: settings.address_percent.unwrap_or(ADDRESS_PERCENT),
             catalogue: catalogue(settings.sample, settings.original, settings.seeds_only)?,
             static_files: settings.static_files,
             allowed_origins: match settings.allowed_origins {
@@ -248,6 +252,9 @@ impl Config {
         }
         if self.sync_slow_after < Duration::from_millis(10) {
             return Err(value("sync_slow_ms", "at least 10: no disk is always quicker"));
+        }
+        if !(1..=100).contains(&self.address_percent) {
+            return Err(value("address_percent", "1 to 100; with 100, addresses have no bound"));
         }
         if self.snapshot_bytes_max == 0 {
             return Err(value("snapshot_max_mib", "at least 1"));
@@ -433,7 +440,7 @@ impl fmt::Display for Config {
              peers=[{}] partitions={} heartbeat={heartbeat:?} election={election_min:?}-\
              {election_max:?} checkpoint_log_bytes={} sync_slow_after={:?} \
              snapshot_bytes_max={} memory_max={} branches_per_address={}+1/{:?} \
-             catalogue={:?} \
+             address_percent={} catalogue={:?} \
              static={:?} allowed_origins=[{}] open={} log={:?} log_level={:?}",
             self.node,
             self.name,
@@ -450,6 +457,7 @@ impl fmt::Display for Config {
             self.memory_max,
             self.branch_quota.burst,
             self.branch_quota.refill,
+            self.address_percent,
             self.catalogue,
             self.static_files,
             self.allowed_origins,

@@ -315,6 +315,7 @@ fn gateway_config(
     let connections = usize::try_from(budget.connections_max).unwrap_or(usize::MAX);
     gateway.limits.connections_max = gateway.limits.connections_max.min(connections);
     gateway.limits.snapshot_bytes_max = config.snapshot_bytes_max;
+    gateway.limits.address_percent = config.address_percent;
     gateway
 }
 
@@ -385,6 +386,7 @@ impl CoreBuilder<'_> {
             clock: actors::WallClock::default(),
             branch_quota: config.branch_quota,
             procedures: compat::procedures(),
+            address_percent: config.address_percent,
         })
         .await;
         match started {

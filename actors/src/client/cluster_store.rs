@@ -64,14 +64,15 @@ impl Store for ClusterStore {
         self.0.writes.check(requester, head)
     }
 
-    fn read(
+    fn read_for(
         &self,
+        requester: Requester,
         key: BranchKey,
         read: Read,
         level: ReadLevel,
     ) -> BoxFuture<'static, Result<Answer, RouteError>> {
         let reads = self.0.reads.clone();
-        Box::pin(async move { reads.read(key, read, level).await })
+        Box::pin(async move { reads.read(requester, key, read, level).await })
     }
 
     fn follow(
@@ -159,6 +160,7 @@ impl ClusterStore {
         leaders: LeaderClient,
         reporter: StatusReporter,
         procedures: Procedures,
+        address_percent: u8,
     ) -> Self {
         let StatusReporter {
             node, catalogue, partitions, peers, liveness, catalogue_client, ..
@@ -170,7 +172,7 @@ impl ClusterStore {
             catalogue.clone(),
             partitions.clone(),
             procedures,
-            ReadPool::new(),
+            ReadPool::new(address_percent),
         );
         let upstream = UpstreamContext {
             leaders: leaders.clone(),
@@ -193,6 +195,7 @@ impl ClusterStore {
             partitions.clone(),
             Arc::clone(&peers),
             Arc::clone(&liveness),
+            address_percent,
         );
         let writes = Writes::new(
             leaders,
@@ -200,6 +203,7 @@ impl ClusterStore {
             partitions.clone(),
             levels,
             reporter.memory.clone(),
+            address_percent,
         );
         Self(Arc::new(Inner {
             node,

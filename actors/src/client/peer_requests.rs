@@ -9,7 +9,7 @@ use model::{Answer, BranchKey, Command, Events, NodeId, Read, ReadLevel};
 use raft::Priority;
 
 use super::ClusterStore;
-use super::reads::ReadFailure;
+use super::reads::{Lookup, ReadFailure};
 use super::writes::attempt_timeout;
 use crate::limits::CATCH_UP_BYTES;
 use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
@@ -81,7 +81,12 @@ impl ClusterStore {
             PeerRequest::SubmitFor(requester, command) => {
                 self.answer_submit(requester, command).await
             }
-            PeerRequest::Read { key, read, level } => self.answer_read(key, read, level).await,
+            PeerRequest::Read { key, read, level } => {
+                self.answer_read(Requester::default(), key, read, level).await
+            }
+            PeerRequest::ReadFor { requester, key, read, level } => {
+                self.answer_read(requester, key, read, level).await
+            }
             PeerRequest::ReadIndex(partition) => {
                 reply(self.0.reads.index(partition).await, PeerReply::Index)
             }
@@ -120,13 +125,20 @@ impl ClusterStore {
         reply(outcome, PeerReply::Outcome)
     }
 
-    async fn answer_read(&self, key: BranchKey, read: Read, level: ReadLevel) -> PeerReply {
+    async fn answer_read(
+        &self,
+        requester: Requester,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+    ) -> PeerReply {
         let located = self.0.catalogue_client.locate(&key).ok();
         let local = located.and_then(|id| Some((id, self.0.partitions.get(id)?)));
         let Some((partition, local)) = local else {
             return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
-        match self.0.reads.read_here(partition, &local, &key, &read, level).await {
+        let lookup = Lookup { requester, key, read, level };
+        match self.0.reads.read_here(partition, &local, &lookup).await {
             Ok(answer) => PeerReply::Answer(bounded(answer)),
             Err(ReadFailure::Rejected(reject)) => PeerReply::Rejected(reject),
             Err(ReadFailure::Refused(refusal)) => PeerReply::Refused(refusal),

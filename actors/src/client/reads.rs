@@ -21,6 +21,7 @@ use crate::limits::{
 };
 use crate::message::{PeerReply, PeerRequest, Refusal, encode};
 use crate::read_pool::ReadPool;
+use crate::shares::Requester;
 use crate::store::RouteError;
 
 /// The way of a lookup to a replica that may answer it. Cheap to clone.
@@ -69,13 +70,15 @@ impl Reads {
     /// Never `Indeterminate`: a read without an answer changed nothing.
     pub(crate) async fn read(
         &self,
+        requester: Requester,
         key: BranchKey,
         read: Read,
         level: ReadLevel,
     ) -> Result<Answer, RouteError> {
         let partition = self.catalogue_client.find(&key).await?;
         let deadline = Instant::now() + REQUEST_DEADLINE;
-        let request = ReadRequest { partition, key, read, level };
+        let lookup = Lookup { requester, key, read, level };
+        let request = ReadRequest { partition, lookup };
         let answer =
             retry(deadline, ATTEMPT_TIMEOUT, |timeout| self.attempt(&request, timeout)).await;
         answer.map_err(read_error)?.map_err(RouteError::Rejected)
@@ -91,8 +94,8 @@ impl Reads {
         let Some(local) = self.partitions.get(request.partition) else {
             return self.leaders.ask_once(group, request, timeout).await;
         };
-        let ReadRequest { partition, key, read, level } = request;
-        match self.read_here(*partition, &local, key, read, *level).await {
+        let ReadRequest { partition, lookup } = request;
+        match self.read_here(*partition, &local, lookup).await {
             Ok(answer) => Ok(Ok(answer)),
             Err(ReadFailure::Rejected(reject)) => Ok(Err(reject)),
             Err(ReadFailure::Refused(refusal)) => Err(refusal),
@@ -109,11 +112,10 @@ impl Reads {
         &self,
         partition: PartitionId,
         local: &LocalPartition,
-        key: &BranchKey,
-        read: &Read,
-        level: ReadLevel,
+        lookup: &Lookup,
     ) -> Result<Answer, ReadFailure> {
-        let view = match level {
+        let Lookup { requester, key, read, level } = lookup;
+        let view = match *level {
             ReadLevel::Linearizable => {
                 self.catch_up(partition, local).await?;
                 self.settled(local, key).await?;
@@ -138,7 +140,7 @@ impl Reads {
             return self.events(local, &view, key, *after, *limit).await;
         }
         let branch = self.branch_or_preview(&view, key)?;
-        self.pool.read(branch, read).await?.map_err(ReadFailure::Rejected)
+        self.pool.read(*requester, branch, read).await?.map_err(ReadFailure::Rejected)
     }
 
     /// Waits until this replica has applied everything acknowledged before now.
@@ -233,20 +235,32 @@ impl Reads {
     }
 }
 
+/// What is looked up, and for whom.
+pub(crate) struct Lookup {
+    pub(crate) requester: Requester,
+    pub(crate) key: BranchKey,
+    pub(crate) read: Read,
+    pub(crate) level: ReadLevel,
+}
+
 struct ReadRequest {
     partition: PartitionId,
-    key: BranchKey,
-    read: Read,
-    level: ReadLevel,
+    lookup: Lookup,
 }
 
 impl LeaderRequest for ReadRequest {
     type Answer = Result<Answer, Reject>;
 
     fn message(&self) -> (Priority, Bytes) {
-        let (key, read) = (self.key.clone(), self.read.clone());
+        let Lookup { requester, key, read, level } = &self.lookup;
+        let (requester, key, read, level) = (*requester, key.clone(), read.clone(), *level);
+        let message = if requester == Requester::default() {
+            encode(&PeerRequest::Read { key, read, level })
+        } else {
+            encode(&PeerRequest::ReadFor { requester, key, read, level })
+        };
         // An answer may be as large as a branch is.
-        (Priority::Bulk, encode(&PeerRequest::Read { key, read, level: self.level }))
+        (Priority::Bulk, message)
     }
 
     fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Result<Answer, Reject>> {

@@ -148,12 +148,12 @@ mod tests {
         refusals.insert(&key, of(1, 1), 1, &refusal(ShareScope::Address));
         tokio::time::advance(Duration::from_millis(60)).await;
         let left = Duration::from_millis(340);
-        let told = Refusal::Exhausted {
+        let expected = Refusal::Exhausted {
             what: BusyScope::Branch,
             scope: ShareScope::Address,
             retry_after: left,
         };
-        assert_eq!(refusals.check(&key, of(1, 1), 1), Err(told));
+        assert_eq!(refusals.check(&key, of(1, 1), 1), Err(expected));
         tokio::time::advance(Duration::from_millis(40)).await;
         assert_eq!(refusals.check(&key, of(1, 1), 1), Ok(()));
     }

@@ -9,14 +9,14 @@ use raft::{GroupId, Priority};
 use tokio::time::Instant;
 
 use crate::client::CatalogueClient;
+use crate::client::LocalPartitions;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
 use crate::client::recent_refusals::RecentRefusals;
 use crate::client::route_error;
-use crate::client::{LocalPartition, LocalPartitions};
 use crate::level_gate::LevelGate;
 use crate::limits::{
-    ADDRESS_PERCENT, ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, LONG_DEADLINE, NODE_WEIGHT_MAX,
-    PART_BYTES, REQUEST_DEADLINE,
+    ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, LONG_DEADLINE, NODE_WEIGHT_MAX, PART_BYTES,
+    REQUEST_DEADLINE,
 };
 use crate::memory::{Memory, MemoryClass};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
@@ -48,8 +48,9 @@ impl Writes {
         partitions: LocalPartitions,
         levels: LevelGate,
         memory: Memory,
+        address_percent: u8,
     ) -> Self {
-        let shares = ShareLimiter::new(NODE_WEIGHT_MAX, ADDRESS_PERCENT);
+        let shares = ShareLimiter::new(NODE_WEIGHT_MAX, address_percent);
         let refusals = RecentRefusals::default();
         Self { leaders, catalogue_client, partitions, levels, shares, memory, refusals }
     }
@@ -64,17 +65,18 @@ impl Writes {
         // What is wrong with the branch is said by whoever looks it up.
         let Ok(partition) = self.catalogue_client.locate(&head.key) else { return Ok(()) };
         let weight = weight_of_body(head.bytes);
-        let local = self.partitions.get(partition).filter(|local| local.group.status().is_leader);
-        let checked = match local {
-            Some(local) => self.check_here(&local, requester, head, weight),
+        let local = self.partitions.get(partition);
+        let here = local.and_then(|it| it.activations.check(&head.key, requester, weight));
+        let checked = match here {
+            Some(branch) => self.check_here(requester, head, weight).and(branch),
             None => self.refusals.check(&head.key, requester, weight),
         };
         checked.map_err(route_error)
     }
 
+    /// Whether this node, which leads the branch, has room for a write of it.
     fn check_here(
         &self,
-        local: &LocalPartition,
         requester: Requester,
         head: &WriteHead,
         weight: u64,
@@ -83,8 +85,7 @@ impl Writes {
             self.memory.check(MemoryClass::Branches, 0).map_err(Refusal::MemoryFull)?;
         }
         let checked = self.shares.check(requester, weight);
-        checked.map_err(|it| Refusal::exhausted(BusyScope::Node, it))?;
-        local.activations.check(&head.key, requester, weight)
+        checked.map_err(|it| Refusal::exhausted(BusyScope::Node, it))
     }
 
     /// Has a command decided, once, within `REQUEST_DEADLINE`; one that takes long, within

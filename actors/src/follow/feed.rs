@@ -17,6 +17,7 @@ use super::upstream::Upstream;
 use super::{Follows, POSITION_INTERVAL};
 use crate::client::Reads;
 use crate::limits::RETRY_PAUSE;
+use crate::shares::Requester;
 use crate::store::{Cursor, FollowItem};
 
 /// A feed without followers is kept this long: a till that reloads finds it running.
@@ -176,7 +177,11 @@ impl Feed {
     /// The end of the log now.
     async fn head(&self) -> Option<Cursor> {
         loop {
-            match self.reads.read(self.key.clone(), Read::Head, ReadLevel::Stale).await {
+            match self
+                .reads
+                .read(Requester::default(), self.key.clone(), Read::Head, ReadLevel::Stale)
+                .await
+            {
                 Ok(Answer::Head(head)) => {
                     return Some(Cursor { incarnation: head.incarnation, offset: head.offset });
                 }

@@ -13,6 +13,7 @@ use super::cursor_of;
 use super::live::{LiveSource, LiveUpdate};
 use crate::client::Reads;
 use crate::limits::{CATCH_UP_EVENTS, RETRY_PAUSE};
+use crate::shares::Requester;
 use crate::store::{Cursor, FollowItem, SharedDelta};
 
 /// One follower's way along the log of a branch:module.
@@ -110,7 +111,7 @@ impl<S: LiveSource> LogFollower<S> {
         // The replica that is nearest will do, if it has what is known to be there: one that lags
         // would answer that nothing is missing.
         let level = ReadLevel::Session(self.known);
-        let answer = self.reads.read(self.key.clone(), read, level).await;
+        let answer = self.reads.read(Requester::default(), self.key.clone(), read, level).await;
         match answer {
             Ok(Answer::Events(found)) if found.incarnation == self.cursor.incarnation => {
                 match found.events {
@@ -136,7 +137,8 @@ impl<S: LiveSource> LogFollower<S> {
     /// Begins again from the state of now.
     async fn resync(&mut self) {
         let level = ReadLevel::Session(self.known);
-        let answer = self.reads.read(self.key.clone(), Read::Snapshot, level).await;
+        let answer =
+            self.reads.read(Requester::default(), self.key.clone(), Read::Snapshot, level).await;
         match answer {
             Ok(Answer::Snapshot(snapshot)) => {
                 self.is_behind = false;

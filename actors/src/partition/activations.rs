@@ -16,7 +16,7 @@ use ractor::{ActorId, ActorRef, MessagingErr};
 use tokio::time::Instant;
 
 use super::proposer::Submission;
-use crate::limits::{ADDRESS_PERCENT, BRANCH_BULK_PERMITS, BRANCH_WEIGHT_MAX};
+use crate::limits::{BRANCH_BULK_PERMITS, BRANCH_WEIGHT_MAX};
 use crate::message::{BusyScope, Refusal};
 use crate::shares::{Requester, Share, ShareLimiter};
 
@@ -33,10 +33,24 @@ pub(crate) enum BranchMessage {
 }
 
 /// The branch actors of one partition that take commands. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Activations(Arc<RwLock<HashMap<BranchKey, BranchHandle>>>);
+#[derive(Clone)]
+pub(crate) struct Activations {
+    handles: Arc<RwLock<HashMap<BranchKey, BranchHandle>>>,
+    /// Of what may wait for one branch, what one address may hold, in percent.
+    address_percent: u8,
+}
 
 impl Activations {
+    /// None yet. Of what may wait for one branch, one address may hold this share, in percent.
+    pub(crate) fn new(address_percent: u8) -> Self {
+        Self { handles: Arc::default(), address_percent }
+    }
+
+    /// What may wait for a branch that has nothing waiting yet.
+    pub(super) fn admission(&self) -> Arc<Admission> {
+        Admission::new(self.address_percent)
+    }
+
     /// Puts a command into the queue of its branch's actor, or answers it with `Busy`. Never waits.
     ///
     /// # Errors
@@ -44,38 +58,34 @@ impl Activations {
     #[expect(clippy::result_large_err, reason = "it is given back whole, to be sent elsewhere")]
     pub(crate) fn submit(&self, submission: Submission) -> Result<(), Submission> {
         // Cloned, so that no lock is held while the command is sent.
-        let handle = self.0.read().get(&submission.command.key).cloned();
+        let handle = self.handles.read().get(&submission.command.key).cloned();
         match handle {
             Some(handle) => handle.submit(submission),
             None => Err(submission),
         }
     }
 
-    /// Whether a client's write of this weight would be admitted now. Yes where no actor takes
-    /// commands of its branch: one may be started.
-    ///
-    /// # Errors
-    /// The branch's bound that is exhausted.
+    /// Whether a client's write of this weight would be admitted now, or which of the branch's
+    /// bounds is exhausted. `None`: no actor takes commands of the branch, here at least.
     pub(crate) fn check(
         &self,
         key: &BranchKey,
         requester: Requester,
         weight: u64,
-    ) -> Result<(), Refusal> {
-        let handles = self.0.read();
-        let Some(handle) = handles.get(key) else { return Ok(()) };
-        let checked = handle.admission.writes.check(requester, weight);
-        checked.map_err(|it| Refusal::exhausted(BusyScope::Branch, it))
+    ) -> Option<Result<(), Refusal>> {
+        let handles = self.handles.read();
+        let checked = handles.get(key)?.admission.writes.check(requester, weight);
+        Some(checked.map_err(|it| Refusal::exhausted(BusyScope::Branch, it)))
     }
 
     /// An actor takes commands from now on.
     pub(super) fn insert(&self, key: BranchKey, handle: BranchHandle) {
-        self.0.write().insert(key, handle);
+        self.handles.write().insert(key, handle);
     }
 
     /// This actor takes no more. Another one that has come in its place stays.
     pub(super) fn remove(&self, key: &BranchKey, actor: ActorId) {
-        let mut handles = self.0.write();
+        let mut handles = self.handles.write();
         if handles.get(key).is_some_and(|handle| handle.actor.get_id() == actor) {
             handles.remove(key);
         }
@@ -83,19 +93,19 @@ impl Activations {
 
     /// None takes commands any more. Gives those that did.
     pub(super) fn take_all(&self) -> Vec<BranchHandle> {
-        self.0.write().drain().map(|(_, handle)| handle).collect()
+        self.handles.write().drain().map(|(_, handle)| handle).collect()
     }
 
     /// The actors that have admitted nothing for so long.
     pub(super) fn idle(&self, idle_for: Duration) -> Vec<ActorRef<BranchMessage>> {
-        let handles = self.0.read();
+        let handles = self.handles.read();
         let idle = handles.values().filter(|handle| handle.admission.idle_for() >= idle_for);
         idle.map(|handle| handle.actor.clone()).collect()
     }
 
     #[cfg(test)]
     pub(crate) fn actor(&self, key: &BranchKey) -> Option<ActorRef<BranchMessage>> {
-        self.0.read().get(key).map(|handle| handle.actor.clone())
+        self.handles.read().get(key).map(|handle| handle.actor.clone())
     }
 }
 
@@ -170,10 +180,10 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn new() -> Arc<Self> {
+    fn new(address_percent: u8) -> Arc<Self> {
         Arc::new(Self {
-            writes: ShareLimiter::new(BRANCH_WEIGHT_MAX, ADDRESS_PERCENT),
-            bulk: ShareLimiter::new(BRANCH_BULK_PERMITS, ADDRESS_PERCENT),
+            writes: ShareLimiter::new(BRANCH_WEIGHT_MAX, address_percent),
+            bulk: ShareLimiter::new(BRANCH_BULK_PERMITS, address_percent),
             last_admitted: Mutex::new(Instant::now()),
         })
     }
@@ -205,6 +215,7 @@ mod tests {
     use super::super::proposer::OutcomeSender;
     use super::super::weight::CommandCost;
     use super::*;
+    use crate::limits::ADDRESS_PERCENT;
     use crate::testing::insert;
 
     fn submission(request: Request, connection: u64) -> Submission {
@@ -225,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn writes_that_wait_take_no_place_of_the_leaders_commands() {
-        let admission = Admission::new();
+        let admission = Admission::new(ADDRESS_PERCENT);
         let mut held = Vec::new();
         while let Ok(share) = admission.admit(&write(1)) {
             held.push(share);
@@ -244,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn bulk_operations_and_writes_have_places_of_their_own() {
-        let admission = Admission::new();
+        let admission = Admission::new(ADDRESS_PERCENT);
         assert_eq!(CommandClass::of(&write(1).command.request), CommandClass::Write);
         assert_eq!(CommandClass::of(&seed().command.request), CommandClass::Cluster);
         let _held: Vec<_> = (0..)

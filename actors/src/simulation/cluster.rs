@@ -141,6 +141,7 @@ impl SimulatedCluster {
             clock: clock.clone(),
             branch_quota: crate::BranchQuota::default(),
             procedures: model::Procedures::default(),
+            address_percent: crate::limits::ADDRESS_PERCENT,
         });
         let running = match running.await {
             Ok(running) => running,

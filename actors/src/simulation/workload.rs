@@ -323,6 +323,7 @@ impl SimulatedClients {
             // Some of these say that nothing was done; a client may take each for unknown.
             Err(
                 error @ (RouteError::Busy { .. }
+                | RouteError::TopicsFull { .. }
                 | RouteError::Unavailable { .. }
                 | RouteError::MemoryFull(_)
                 | RouteError::BranchQuota(_)

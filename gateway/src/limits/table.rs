@@ -238,7 +238,11 @@ fn connections(usual: &Limits) -> Vec<LimitRow> {
             "close code 1013",
         ),
         ("Sockets of a node", usual.sockets_max.to_string(), "503 `too-many-sockets`"),
-        ("Connections of a node", CONNECTIONS_MAX.to_string(), "the next one waits"),
+        (
+            "Connections of a node",
+            CONNECTIONS_MAX.to_string(),
+            "the next one waits; beyond the share of its address: 503 `too-many-connections`",
+        ),
     ]
 }
 

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::time::{Duration, Instant};
 
+use actors::ShareScope;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     self, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -38,6 +39,7 @@ const ANY: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE,OPTIONS");
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
 const BY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const YES: HeaderValue = HeaderValue::from_static("true");
 /// A browser asks so whether a page of the internet may call a server on a local network.
 const LOCAL_NETWORK_ASKED: HeaderName =
@@ -55,7 +57,9 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
     // learn from another refusal whether a path exists.
     let sender = sender(&app, &request);
     let grant = CorsGrant::of(&app, sender.as_ref().ok());
-    let admitted = sender.map(drop).and_then(|()| admit(&request));
+    let (admitted, place) = (sender.map(drop), has_place(&request));
+    let ends = place.is_err();
+    let admitted = admitted.and(place).and_then(|()| admit(&request));
 
     let admitted = admitted.and_then(|()| held::check(&app.memory, &request));
     // Whatever becomes of the request: what it takes is given back when this function has ended.
@@ -87,6 +91,9 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
         response = with_body(&error, &path, response);
     }
     finish(response.headers_mut(), &grant, &id);
+    if ends {
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
+    }
     let took = began.elapsed();
     metrics::request(&path, &method, took);
     record(&method, &path, &id, response.status(), took);
@@ -159,6 +166,23 @@ fn file(app: &App, request: &Request) -> impl Future<Output = Option<Response>> 
     let file_request = files::FileRequest::of(app.files.as_ref(), request);
     // The future must not borrow the request, which is handed on if there is no such file.
     async move { file_request?.answer().await }
+}
+
+/// Refuses what comes over a connection that is one too many.
+fn has_place(request: &Request) -> Result<(), ApiError> {
+    let intake = request.extensions().get::<ConnectInfo<Intake>>();
+    let Some(exhausted) = intake.and_then(|ConnectInfo(intake)| intake.found_no_place()) else {
+        return Ok(());
+    };
+    let message = match exhausted.scope {
+        ShareScope::Everybody => "this node has as many connections as it may",
+        ShareScope::Address | ShareScope::Connection => {
+            "this address has as many connections to this node as leave some to others: use those \
+             again, or connect to another node; behind a proxy, the node's address_percent says how \
+             many"
+        }
+    };
+    Err(ApiError::new(Problem::TooManyConnections, message).retry(exhausted.retry_after))
 }
 
 /// What can be refused before anybody looks at what is asked.

@@ -60,14 +60,15 @@ impl Store for Recorder {
         self.fake.submit_for(requester, command)
     }
 
-    fn read(
+    fn read_for(
         &self,
+        requester: Requester,
         key: BranchKey,
         read: Read,
         level: ReadLevel,
     ) -> BoxFuture<'static, Result<Answer, RouteError>> {
         self.saw(StoreCall::Read);
-        self.fake.read(key, read, level)
+        self.fake.read_for(requester, key, read, level)
     }
 
     fn follow(

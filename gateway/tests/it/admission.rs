@@ -34,7 +34,7 @@ async fn next(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_write_refused_from_its_head_is_not_read_and_keeps_its_connection() {
+async fn a_write_refused_from_its_head_keeps_its_connection() {
     let served = Served::new(|_| {}).await;
     *served.fake.orders().refuse_head.lock() = Some(busy());
     let mut stream = TcpStream::connect(served.address).await.unwrap();

@@ -443,8 +443,9 @@ impl Store for Fake {
         self.orders().refuse_head.lock().clone().map_or(Ok(()), Err)
     }
 
-    fn read(
+    fn read_for(
         &self,
+        _: Requester,
         key: BranchKey,
         read: Read,
         _: ReadLevel,

@@ -9,6 +9,7 @@ mod bad_input;
 mod batch;
 mod client;
 mod configure;
+mod connections;
 mod contradictions;
 mod definitions;
 mod events;

@@ -94,6 +94,11 @@ pub struct Settings {
     /// Branches that it may make a second after these [default: 20]
     #[arg(long, env = "MISHKAH_BRANCHES_PER_ADDRESS_PER_SECOND", value_name = "NUMBER")]
     pub branches_per_address_per_second: Option<u32>,
+    /// Of what all clients of a node share (connections, sockets, waiting writes and queries,
+    /// topics), what one address may hold alone, 1 to 100 percent; 100, where all clients come
+    /// through one proxy: addresses have no bound [default: 50]
+    #[arg(long, env = "MISHKAH_ADDRESS_PERCENT", value_name = "PERCENT")]
+    pub address_percent: Option<u8>,
     /// Bring the sample data: two branches, a menu, tables, orders
     #[arg(long, env = "MISHKAH_SAMPLE", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL",
@@ -190,6 +195,7 @@ impl Settings {
             branches_per_address_per_second: self
                 .branches_per_address_per_second
                 .or(under.branches_per_address_per_second),
+            address_percent: self.address_percent.or(under.address_percent),
             sample: self.sample.or(under.sample),
             original: self.original.or(under.original),
             seeds_only: self.seeds_only.or(under.seeds_only),

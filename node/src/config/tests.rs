@@ -25,7 +25,7 @@ fn every_setting_can_be_told_in_a_file() {
         "node = 2\nname = 'kitchen'\ncluster = 'shop'\ndata = '/d'\nlisten = '127.0.0.1:80'\n\
          peer_listen = '127.0.0.1:81'\nadvertise = 'shop.example:80'\n\
          peers = ['1=a:1', '2=b:2', '3=c:3']\npartitions = 64\nheartbeat_ms = 50\n\
-         election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsnapshot_max_mib = 64\nmemory_max_mib = 200\nsync_slow_ms = 500\nbranches_per_address_burst = 7\nbranches_per_address_per_second = 4\nsample = false\n\
+         election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsnapshot_max_mib = 64\nmemory_max_mib = 200\naddress_percent = 75\nsync_slow_ms = 500\nbranches_per_address_burst = 7\nbranches_per_address_per_second = 4\nsample = false\n\
          original = '/o'\nseeds_only = true\nstatic = '/s'\n\
          allowed_origins = ['https://shop.example', 'loopback']\nopen = false\nlog = 'json'\nlog_level = 'debug'",
     )
@@ -35,6 +35,7 @@ fn every_setting_can_be_told_in_a_file() {
     assert_eq!(config.allowed_origins.to_string(), "loopback, https://shop.example");
     assert_eq!(config.snapshot_bytes_max, 64 * 1024 * 1024);
     assert_eq!(config.memory_max, 200 * 1024 * 1024);
+    assert_eq!(config.address_percent, 75);
     assert_eq!(config.sync_slow_after.as_millis(), 500);
     let quota = actors::BranchQuota { burst: 7, refill: std::time::Duration::from_millis(250) };
     assert_eq!(config.branch_quota, quota);
@@ -91,6 +92,8 @@ fn what_cannot_be_is_refused_by_name() {
         ("memory_max_mib = 1", "at least 128"),
         ("branches_per_address_per_second = 0", "1 to 1000000"),
         ("memory_max_mib = 99999999999", "this process can have"),
+        ("address_percent = 0", "1 to 100"),
+        ("address_percent = 101", "1 to 100"),
         ("sample = true\noriginal = 'd'", "not both"),
         ("seeds_only = true", "belongs to --original"),
         ("allowed_origins = ['shop.example']", "is not an origin"),

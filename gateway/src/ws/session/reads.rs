@@ -183,6 +183,7 @@ fn without_branch(result: Result<Answer, RouteError>) -> Option<ApiError> {
     match result.err()? {
         error @ (RouteError::UnknownBranch(_)
         | RouteError::Busy { .. }
+        | RouteError::TopicsFull { .. }
         | RouteError::Unavailable { .. }
         | RouteError::MemoryFull(_)
         | RouteError::BranchQuota(_)

@@ -244,6 +244,7 @@ impl Session {
             }
             Err(
                 RouteError::Busy { .. }
+                | RouteError::TopicsFull { .. }
                 | RouteError::Unavailable { .. }
                 | RouteError::MemoryFull(_)
                 | RouteError::BranchQuota(_)
