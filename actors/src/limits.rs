@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// How long a request may take in all, from where the gateway takes it (decision 25).
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// The same of a bulk operation and of a command larger than [`PART_BYTES`]: those of others before
-/// it take their turns, and a million rows some seconds.
+/// The same of a bulk operation and of a command larger than [`PIECE_BYTES`]: those of others
+/// before it take their turns, and a million rows some seconds.
 pub const LONG_DEADLINE: Duration = Duration::from_secs(60);
 /// Commands in one Raft entry: packing them is the biggest lever on CPU per command.
 pub const BATCH_COMMANDS_MAX: usize = 512;
@@ -14,7 +14,7 @@ pub const BATCH_COMMANDS_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a command from which it goes into the log in pieces of so many, others in between: what
 /// one disk and one link take in some milliseconds.
-pub const PART_BYTES: usize = 128 * 1024;
+pub const PIECE_BYTES: usize = 128 * 1024;
 /// Rows of a branch from which its bulk operations are applied beside the partition, as those in
 /// pieces are: below it that takes some milliseconds.
 pub const LONG_ROWS: u64 = 1_000;

@@ -313,10 +313,10 @@ impl State {
     fn not_leading(&self) -> Refusal {
         let PartitionArguments { group, handover, .. } = &self.arguments;
         let status = group.status();
-        // Elected, and no majority has room for what it lacks of the leader's log: nobody else could
-        // lead either, and a caller that asks again until its deadline would not be told why.
+        // Elected, and no majority has room for what it lacks of the leader's log: nobody else
+        // could lead either, and a caller that asks again until its deadline is not told why.
         let full = status.is_leader.then(|| handover.refusal_for_full_disks(group)).flatten();
-        full.unwrap_or(Refusal::NotLeader { hint: status.leader.map(|(_, node)| node) })
+        full.unwrap_or_else(|| Refusal::NotLeader { hint: status.leader.map(|(_, node)| node) })
     }
 
     fn update_leadership(&mut self, status: &GroupStatus) {

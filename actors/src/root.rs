@@ -90,7 +90,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let id = config.node.id;
     let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), machine).await?;
     let liveness = Arc::new(PeerLiveness::default());
-    let (partitions, is_initialized) = (LocalPartitions::default(), catalogue.borrow().is_formed());
+    let partitions = LocalPartitions::default();
     let leaders = LeaderClient::new(
         id,
         (*group_0).clone(),
@@ -106,7 +106,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         leaders.clone(),
         group_0.clone(),
         catalogue.clone(),
-        is_initialized,
+        catalogue.borrow().is_formed(),
         handover.clone(),
     );
     let conditions = ConditionTask {

@@ -22,7 +22,7 @@ use crate::status::{ClusterStatus, LocalReplicas};
 /// Every branch of the cluster, wherever it lives.
 pub trait Store: Send + Sync + 'static {
     /// Has a command decided by the branch it names, once. Waits at most `REQUEST_DEADLINE`, or
-    /// `LONG_DEADLINE` for a bulk operation and a command larger than `PART_BYTES`.
+    /// `LONG_DEADLINE` for a bulk operation and a command larger than `PIECE_BYTES`.
     /// A refusal by the branch is an `Ok(Outcome::Rejected)`.
     fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
         self.submit_for(Requester::default(), command)

@@ -252,7 +252,8 @@ impl Cluster {
         self.network.isolate(self.nodes[place].id);
     }
 
-    /// The node at this place hears no answer to what it sends of its log, until these are released.
+    /// The node at this place hears no answer to what it sends of its log, until these are
+    /// released.
     pub(crate) fn hold_log(&self, place: usize) -> Vec<HeldResponses> {
         let own = self.nodes[place].id;
         let others = self.nodes.iter().map(|node| node.id).filter(|id| *id != own);

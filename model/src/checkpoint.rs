@@ -11,7 +11,7 @@
 //! b/<branch>/<module>/archive/<entry>/head    one entry of the archive: when, why, how many
 //! b/<branch>/<module>/archive/<entry>/<page>  256 of its records
 //! b/<branch>/<module>/events/<segment>        256 events, sealed: never written differently again
-//! b/<branch>/<module>/events/<segment>/<part> the same in parts, where events are large: first-last
+//! b/<branch>/<module>/events/<segment>/<part> in parts, where events are large: first-last
 //! b/<branch>/<module>/events/tail             the events after the last segment or part that ended
 //! ```
 //!

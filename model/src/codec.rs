@@ -79,7 +79,7 @@ pub enum FormatKind {
     /// What a stored procedure answers.
     ProcedureAnswer = 43,
     /// A partition's log entry: a piece of a batch that is too large for one.
-    BatchPart = 44,
+    BatchPiece = 44,
     /// The pieces of such a batch in a checkpoint.
     StagedBatch = 45,
     /// Something that only a build with the feature `next-level` writes.

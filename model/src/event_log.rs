@@ -6,9 +6,10 @@
 //! ```
 //!
 //! A segment is a function of the offset, and a part of the events before its end: it ends with the
-//! one that makes it large enough, and with its segment. Events leave memory in whole parts, so that
-//! a part is either here or it is not: a checkpoint writes those that are here and keeps the others
-//! by name. Small events make one part of a segment; one event of a bulk operation is one itself.
+//! one that makes it large enough, and with its segment. Events leave memory in whole parts, so
+//! that a part is either here or it is not: a checkpoint writes those that are here and keeps the
+//! others by name. Small events make one part of a segment; one event of a bulk operation is one
+//! itself.
 //!
 //! Promise: whatever has left, at least [`EVENTS_KEPT_MIN`] of the newest are here (or all there
 //! are), unless they take more than [`EVENTS_BYTES_KEPT`]: then those that the disk has leave until

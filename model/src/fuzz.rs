@@ -37,7 +37,7 @@ pub fn json(data: &[u8]) {
 
 /// Bytes out of a log, a checkpoint or a link.
 pub fn stored(data: &[u8]) {
-    let _ = crate::batch_part::PartitionEntry::decode(data);
+    let _ = crate::batch_piece::PartitionEntry::decode(data);
     let _ = codec::decode_entry::<crate::cluster::CatalogueEntry>(data);
     let _ = Partition::read_segment(data);
 }

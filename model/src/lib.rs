@@ -10,7 +10,7 @@
 //! - a refused command changes nothing, and takes no number of a sequence.
 
 mod archive;
-mod batch_part;
+mod batch_piece;
 pub mod branch;
 mod canonical;
 pub mod checkpoint;
@@ -47,7 +47,7 @@ pub mod store;
 mod testing;
 pub mod value;
 
-pub use batch_part::{BatchPart, LongCommand, LongOutcome, PartitionEntry};
+pub use batch_piece::{BatchPiece, PartitionEntry};
 pub use branch::{Branch, IgnoredLeap, Reservation, RuleSource};
 pub use canonical::hash as canonical_hash;
 pub use cluster::{
@@ -75,6 +75,7 @@ pub use ids::{
 pub use level::LevelNotAgreed;
 pub use module::RecordDiff;
 pub use outcome::{Acceptance, Outcome, ReservedNumber};
+pub use partition::long::{LongCommand, LongOutcome};
 pub use partition::{AppliedCommand, Partition};
 pub use predicate::{
     ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField, Filter, Operator,

@@ -2,6 +2,7 @@
 //!
 //! Given the same batches in the same order, two partitions are equal, byte for byte.
 
+pub(crate) mod long;
 pub(crate) mod schemas;
 pub(crate) mod tables;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::batch_part::{BatchPart, LongCommand, LongOutcome, StagedBatch};
+use crate::batch_piece::{BatchPiece, StagedBatch};
 use crate::branch::{ApplyContext, Branch};
 use crate::codec::{self, CodecError};
 use crate::command::{Batch, Command, Request};
@@ -19,6 +20,7 @@ use crate::ids::{BranchId, BranchKey, ModuleId, Offset};
 use crate::module::IgnoredLeap;
 use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
+use crate::partition::long::{LongCommand, LongOutcome};
 use crate::partition::schemas::Schemas;
 use crate::partition::tables::SharedTables;
 use crate::procedure::Procedures;
@@ -120,7 +122,7 @@ impl Partition {
 
     /// Takes a piece of a large command. With the last one, the work that is left to do: its branch
     /// must not be changed before [`Partition::finish`] has taken what came of it.
-    pub fn stage(&mut self, part: BatchPart) -> Option<LongCommand> {
+    pub fn stage(&mut self, part: BatchPiece) -> Option<LongCommand> {
         self.level = self.level.max(part.level);
         let is_last = part.is_last();
         self.staged = StagedBatch::with(self.staged.take(), part, self.uptime_ms);

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
-    Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BatchPart, BranchId, BranchKey,
-    BulkOperation, ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide, ChangedField,
-    Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange, FieldCondition,
-    Hash, Head, Holds, Incarnation, LogCursor, LogHead, MendClock, ModuleChange, ModuleId, Object,
-    Offset, Operator, Origin, Outcome, Part, Partition, PartitionEntry, Precondition,
-    ProcedureCall, Purge, Read, RecordChange, RecordKey, RecordMutation, Reject, Replace,
-    ReplaceChildren, Request, Reserve, Reset, Restore, RestoreMode, Revision, Schema, Seed,
-    TableName, Timestamp, Transaction, Validation, Value, VersionRule, codec,
+    Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BatchPiece, BranchId,
+    BranchKey, BulkOperation, ChangeComparison, ChangeCondition, ChangeOperand, ChangeSide,
+    ChangedField, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
+    FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, MendClock, ModuleChange,
+    ModuleId, Object, Offset, Operator, Origin, Outcome, Part, Partition, PartitionEntry,
+    Precondition, ProcedureCall, Purge, Read, RecordChange, RecordKey, RecordMutation, Reject,
+    Replace, ReplaceChildren, Request, Reserve, Reset, Restore, RestoreMode, Revision, Schema,
+    Seed, TableName, Timestamp, Transaction, Validation, Value, VersionRule, codec,
 };
 
 fn object(json: &str) -> Object {
@@ -414,7 +414,7 @@ fn a_checkpoint() {
 #[test]
 fn a_piece_of_a_batch() {
     let entry = batch(vec![write()]);
-    let entries = BatchPart::entries(&entry, 40);
+    let entries = BatchPiece::entries(&entry, 40);
     let shown: Vec<String> = entries.iter().map(|bytes| hex(bytes)).collect();
     let expected = [
         "01002c0110030303030303030303030303030303030364617203706f730003280100100198c2c8b7\
@@ -425,7 +425,7 @@ fn a_piece_of_a_batch() {
          0301370000",
     ];
     assert_eq!(shown, expected);
-    let PartitionEntry::Part(part) = PartitionEntry::decode(&entries[1]).unwrap() else {
+    let PartitionEntry::Piece(part) = PartitionEntry::decode(&entries[1]).unwrap() else {
         panic!("a piece")
     };
     assert_eq!((part.number, part.count, part.level), (1, 3, codec::LEVEL));

@@ -67,18 +67,21 @@ pub struct LoadFigures {
     pub refused: u64,
     /// Other answers, and connections that broke.
     pub failed: u64,
-    /// How long each success took, ascending.
+    /// How long each success took.
     pub took: Vec<Duration>,
 }
 
 impl LoadFigures {
     /// The time that this share of the successes did not exceed.
     pub fn quantile(&self, share: f64) -> Duration {
-        let last = self.took.len().saturating_sub(1);
-        self.took.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        let last = took.len().saturating_sub(1);
+        took.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, other: Self) {
+    /// Takes in what others saw.
+    pub fn add(&mut self, other: Self) {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
         self.failed += other.failed;
@@ -131,7 +134,6 @@ impl LoadThreads {
         for task in tasks {
             all.add(task.await?);
         }
-        all.took.sort_unstable();
         Ok(all)
     }
 

@@ -15,7 +15,7 @@ use crate::client::recent_refusals::RecentRefusals;
 use crate::client::route_error;
 use crate::level_gate::LevelGate;
 use crate::limits::{
-    ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, LONG_DEADLINE, NODE_WEIGHT_MAX, PART_BYTES,
+    ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, LONG_DEADLINE, NODE_WEIGHT_MAX, PIECE_BYTES,
     REQUEST_DEADLINE,
 };
 use crate::memory::{Memory, MemoryClass};
@@ -198,7 +198,7 @@ impl LeaderRequest for SubmitRequest<'_> {
 
 /// Whether a command takes long, as far as it says itself: in the log, or where it is applied.
 fn is_long(command: &Command) -> bool {
-    is_bulk(&command.request) || rough_bytes(command) > PART_BYTES
+    is_bulk(&command.request) || rough_bytes(command) > PIECE_BYTES
 }
 
 /// How long a command may take in all.

@@ -168,9 +168,9 @@ impl AppliedPartition {
         let _ = self.store.set(store);
     }
 
-    /// Publishes another state, which the one before did not lead to. It may be from another replica
-    /// and lie ahead: the deltas in between are never sent, and followers begin again from their
-    /// cursors.
+    /// Publishes another state, which the one before did not lead to. It may be from another
+    /// replica and lie ahead: the deltas in between are never sent, and followers begin again from
+    /// their cursors.
     pub(super) fn replace(&self, index: u64, view: Partition) {
         let mut fanout = self.fanout.lock();
         *fanout = Fanout { index, ..Fanout::default() };

@@ -1,8 +1,8 @@
 //! Machine: this replica's copy of one partition: applies what was committed, in order, and
 //! publishes the state after each entry for readers and followers.
 //!
-//! Promise: events leave memory only when both a durable checkpoint and the working store hold them.
-//! A large command is decided beside the entries of other branches; those of its own wait.
+//! Promise: events leave memory only when both a durable checkpoint and the working store hold
+//! them. A large command is decided beside the entries of other branches; those of its own wait.
 //! Refused: nothing here decides anything; `model::Partition` does.
 //!
 //! How events are handed over from memory to disk: `freeze` keeps the state that goes into the
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    AppliedCommand, Batch, BatchPart, Branch, BranchKey, Delta, LongCommand, LongOutcome, Offset,
+    AppliedCommand, Batch, BatchPiece, Branch, BranchKey, Delta, LongCommand, LongOutcome, Offset,
     Outcome, Partition, PartitionEntry, Procedures, Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
@@ -88,7 +88,7 @@ impl PartitionMachine {
         let Some(long) = &self.long else { return false };
         match entry {
             PartitionEntry::Batch(batch) => batch.commands.iter().any(|it| it.key == long.key),
-            PartitionEntry::Part(part) => part.is_last(),
+            PartitionEntry::Piece(part) => part.is_last(),
         }
     }
 
@@ -129,7 +129,7 @@ impl PartitionMachine {
     /// Takes a piece of a large command. With the last one its work begins, which touches nothing
     /// but its branch; until it is finished, entries of other branches are applied and its own are
     /// blocked.
-    fn stage(&mut self, index: u64, part: BatchPart) -> ApplyStep<Vec<AppliedCommand>> {
+    fn stage(&mut self, index: u64, part: BatchPiece) -> ApplyStep<Vec<AppliedCommand>> {
         let before = self.state.clone();
         let command = self.state.stage(part);
         let Some(command) = command else {
@@ -176,7 +176,7 @@ impl raft::Machine for PartitionMachine {
             PartitionEntry::Batch(batch) => {
                 ApplyStep::Done(self.apply_batch(index, &batch, writes))
             }
-            PartitionEntry::Part(part) => self.stage(index, part),
+            PartitionEntry::Piece(part) => self.stage(index, part),
         })
     }
 
@@ -333,7 +333,7 @@ mod tests {
     use std::time::Duration;
 
     use model::{Command, CommandId, Definition, Origin, Schema, Timestamp, Value};
-    use raft::Machine as _;
+    use raft::{Machine as _, ScanLimit};
 
     use bytes::Bytes;
 
@@ -512,7 +512,7 @@ mod tests {
             entropy: [9; 16],
             commands: vec![insert(branch, name, "x")],
         };
-        BatchPart::entries(&batch, 50)
+        BatchPiece::entries(&batch, 50)
     }
 
     #[test]

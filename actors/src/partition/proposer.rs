@@ -2,8 +2,9 @@
 //! into one entry, proposes it, and sends each caller the outcome.
 //!
 //! Promises:
-//! - the commands of one client for one branch enter the log in the order they were handed in; those of different
-//!   clients take turns by weight (`fair_queue.rs`), and the leader's own come first;
+//! - the commands of one client for one branch enter the log in the order they were handed in;
+//!   those of different clients take turns by weight (`fair_queue.rs`), and the leader's own come
+//!   first;
 //! - a large command goes into the log in pieces, those of others in between (`long.rs`);
 //! - everything of one proposer is fenced by one term: once the leader has changed, nothing of it
 //!   can be taken any more.

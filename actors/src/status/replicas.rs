@@ -100,7 +100,7 @@ impl From<BrokenChain> for Stop {
 fn walk(applied: &AppliedPartition, branch: &Branch) -> Result<(), Stop> {
     let mut chain = EventChain::default();
     // All may have left: then the walk ends on disk.
-    let first = branch.first_event().unwrap_or(branch.head().offset.next());
+    let first = branch.first_event().unwrap_or_else(|| branch.head().offset.next());
     let mut after = Offset(0);
     while after.next() < first {
         let limit = usize::try_from(first.0 - after.next().0).unwrap_or(usize::MAX);

@@ -25,11 +25,11 @@ pub(crate) struct LargeMessages {
     memory: Memory,
     reading: Option<ReadingMessage>,
     /// The turn of the one that is being decided.
-    turn: Option<Turn>,
+    turn: Option<LargeMessagePermit>,
 }
 
 /// The turn of a message, and what it takes of the node's memory.
-struct Turn {
+struct LargeMessagePermit {
     _permit: Option<WorkPermit>,
     _held: HeldMemory,
 }
@@ -45,7 +45,7 @@ pub(crate) enum ReadMessage {
 }
 
 struct ReadingMessage {
-    read: BoxFuture<'static, (Option<Turn>, ReadMessage)>,
+    read: BoxFuture<'static, (Option<LargeMessagePermit>, ReadMessage)>,
     /// Until when it waits for its turn.
     until: Instant,
 }
@@ -79,7 +79,7 @@ impl LargeMessages {
         let read = Box::pin(async move {
             let permit = turns.acquire_owned().await.ok();
             let held = memory.hold(MemoryClass::Requests, message.len() as u64 * REQUEST_COST);
-            let turn = Turn { _permit: permit, _held: held };
+            let turn = LargeMessagePermit { _permit: permit, _held: held };
             intake.delivered();
             let read = in_background(move || {
                 if is_large && !dialect.brings_snapshot(&message) {

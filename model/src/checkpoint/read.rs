@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::archive::Archive;
-use crate::batch_part::StagedChunk;
+use crate::batch_piece::StagedChunk;
 use crate::branch::Branch;
 use crate::checkpoint::{
     ArchiveHead, ArchivePage, BranchHead, DedupHead, DedupPage, PARTITION, PartitionHead,

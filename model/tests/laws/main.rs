@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use history::{batches, key, start};
 use model::{
-    Answer, AppliedCommand, Batch, BatchPart, BranchKey, BulkOperation, Command, Effect, Event,
+    Answer, AppliedCommand, Batch, BatchPiece, BranchKey, BulkOperation, Command, Effect, Event,
     EventChange, Hash, ModuleSnapshot, Object, Offset, Outcome, Partition, PartitionEntry,
     Procedures, Read, RecordKey, Reject, Request, TableName, Value, codec,
 };
@@ -125,7 +125,7 @@ proptest! {
     #[test]
     fn a_command_in_pieces_is_the_command(
         batches in batches(30),
-        part_bytes in 1..400_usize,
+        piece_bytes in 1..400_usize,
         cut in 0..30_usize,
     ) {
         let (mut whole, mut in_pieces) = (start(), start());
@@ -140,8 +140,8 @@ proptest! {
             for place in 0..batch.commands.len() {
                 let expected = whole.apply(&alone(place));
                 let mut long = None;
-                for entry in BatchPart::entries(&alone(place), part_bytes) {
-                    let PartitionEntry::Part(part) = PartitionEntry::decode(&entry).unwrap() else {
+                for entry in BatchPiece::entries(&alone(place), piece_bytes) {
+                    let PartitionEntry::Piece(part) = PartitionEntry::decode(&entry).unwrap() else {
                         panic!("a piece")
                     };
                     prop_assert!(long.is_none());
@@ -183,8 +183,8 @@ proptest! {
             let others = Batch { commands: others, ..batch.clone() };
             one_by_one.apply(&alone);
             let expected = one_by_one.apply(&others);
-            let [entry] = &BatchPart::entries(&alone, usize::MAX)[..] else { panic!("one piece") };
-            let PartitionEntry::Part(part) = PartitionEntry::decode(entry).unwrap() else {
+            let [entry] = &BatchPiece::entries(&alone, usize::MAX)[..] else { panic!("one piece") };
+            let PartitionEntry::Piece(part) = PartitionEntry::decode(entry).unwrap() else {
                 panic!("a piece")
             };
             let long = beside.stage(part).unwrap();

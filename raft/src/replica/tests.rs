@@ -1,3 +1,5 @@
+//! Tests of a replica: what its machine, its checkpoints and its store hold of which entries.
+
 use std::time::Duration;
 
 use bytes::Bytes;

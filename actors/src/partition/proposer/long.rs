@@ -11,14 +11,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Batch, BatchPart, BranchKey, Command};
+use model::{Batch, BatchPiece, BranchKey, Command};
 use raft::{ProposeError, TypedGroup};
 
 use super::queue::Queue;
 use super::{OutcomeSender, Submission, answer, random};
 use crate::handover::Handover;
 use crate::level_gate::LevelGate;
-use crate::limits::{LONG_ROWS, PART_BYTES};
+use crate::limits::{LONG_ROWS, PIECE_BYTES};
 use crate::message::Refusal;
 use crate::partition::applied::AppliedPartition;
 use crate::partition::machine::PartitionMachine;
@@ -26,21 +26,21 @@ use crate::partition::weight::is_bulk;
 
 /// The same where time is simulated: commands there are small, and many should be in pieces.
 #[cfg(any(test, feature = "simulation"))]
-const SIMULATED_PART_BYTES: usize = 200;
+const SIMULATED_PIECE_BYTES: usize = 200;
 
 /// Bytes of a piece.
-fn part_bytes() -> usize {
+fn piece_bytes() -> usize {
     #[cfg(any(test, feature = "simulation"))]
     if raft::simulated::is_active() {
-        return SIMULATED_PART_BYTES;
+        return SIMULATED_PIECE_BYTES;
     }
-    PART_BYTES
+    PIECE_BYTES
 }
 
 /// Whether a command takes long: it is large itself, or rewrites a large module.
 pub(super) fn is_long(submission: &Submission, applied: &AppliedPartition) -> bool {
     let Command { key, request, .. } = &submission.command;
-    submission.cost.bytes > part_bytes() || is_bulk(request) && rows(applied, key) > LONG_ROWS
+    submission.cost.bytes > piece_bytes() || is_bulk(request) && rows(applied, key) > LONG_ROWS
 }
 
 /// Of the module, and of what a restore may bring back.
@@ -83,7 +83,7 @@ impl LongProposer {
         let key = command.key.clone();
         let batch = self.stamp(command);
         let Ok(mut entries) =
-            raft::blocking(move || BatchPart::entries(&batch, part_bytes())).await
+            raft::blocking(move || BatchPiece::entries(&batch, piece_bytes())).await
         else {
             return reply.answer(Err(Refusal::NotLeader { hint: None }));
         };
@@ -113,11 +113,9 @@ impl LongProposer {
 
     /// Why a command was not done of which a piece did not come into the log, as far as is known.
     fn refusal_of_piece(&self, error: ProposeError) -> Refusal {
-        match self.handover.refusal(error, &self.group) {
-            // Whether the piece is there or not.
-            Refusal::Indeterminate => given_up(),
-            refusal => refusal,
-        }
+        let refusal = self.handover.refusal(error, &self.group);
+        // Whether the piece is there or not.
+        if refusal == Refusal::Indeterminate { given_up() } else { refusal }
     }
 
     fn stamp(&self, command: Command) -> Batch {

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_commands_that_nobody_waits_for_hold_up_none_behind_them() {
+    async fn large_commands_nobody_waits_for_hold_up_none_behind_them() {
         let queue = Queue::default();
         for name in ["left", "left too"] {
             assert!(queue.push(submission(1, name).0, true).is_ok());

@@ -157,7 +157,7 @@ mod tests {
         // Another each time: an event has the records that it changes.
         let text = format!("{}{}", shop.now.0, "x".repeat(bytes));
         let tables = object(&format!(r#"{{"tickets":[{{"id":"t","text":"{text}"}}]}}"#));
-        let replace = Request::Replace(Replace { tables, revision: None });
+        let replace = Request::Replace(Replace { tables: tables.into(), revision: None });
         (*shop.operation(replace).unwrap().unwrap()).clone()
     }
 
@@ -246,25 +246,25 @@ mod tests {
         disk.checkpoint(&mut shop);
         assert_eq!(event_names(&disk).len(), 5, "three parts end early, one with its segment");
         disk.read();
-        let damaged = |damage: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+        let damaged = |damage: &dyn Fn(&mut Chunks)| {
             let mut chunks = disk.0.clone();
-            damage(&mut chunks.held);
+            damage(&mut chunks);
             Partition::from_chunks(&chunks, Procedures::default())
         };
         let names: Vec<&String> = disk.0.held.keys().filter(|name| is_event_chunk(name)).collect();
         for name in &names {
-            let missing = damaged(&|held| drop(held.remove(*name)));
+            let missing = damaged(&|chunks| drop(chunks.held.remove(*name)));
             assert!(missing.is_err(), "without {name}");
         }
-        let swapped = damaged(&|held| {
-            let other = held[names[1]].clone();
-            held.insert(names[3].clone(), other);
+        let swapped = damaged(&|chunks| {
+            let other = chunks.held[names[1]].clone();
+            chunks.held.insert(names[3].clone(), other);
         });
         assert_eq!(&swapped.unwrap_err().name, names[3]);
-        let shorter = damaged(&|held| {
-            let mut part = Partition::read_segment(&held[names[3]]).unwrap();
+        let shorter = damaged(&|chunks| {
+            let mut part = Partition::read_segment(&chunks.held[names[3]]).unwrap();
             part.events.pop();
-            held.insert(names[3].clone(), codec::encode(&part));
+            chunks.held.insert(names[3].clone(), codec::encode(&part));
         });
         assert!(shorter.unwrap_err().reason.starts_with("has "));
     }

@@ -1,4 +1,4 @@
-//! BatchPart: a piece of a batch that is too large for one log entry, and what waits for the last.
+//! BatchPiece: a piece of a batch that is too large for one log entry, and what waits for the last.
 //!
 //! Why: an entry of many megabytes holds up every entry behind it, on the disk, on the way to the
 //! followers and where it is applied. In pieces, others come in between; and with the last piece
@@ -14,18 +14,15 @@
 //!
 //! Refused: batches of more than one command.
 
+use std::sync::Arc;
+
 use imbl::Vector;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use std::sync::Arc;
-
-use crate::branch::{ApplyContext, Branch};
-use crate::codec::{self, CodecError, EntryError, FormatKind};
+use crate::codec::{self, EntryError, FormatKind};
 use crate::command::{Batch, Command};
-use crate::entropy::Entropy;
 use crate::ids::BranchKey;
-use crate::partition::AppliedCommand;
 
 /// How long pieces wait for the next one, in milliseconds of log uptime: a leader that goes on has
 /// sent it by then.
@@ -33,7 +30,7 @@ const STAGED_KEPT_MS: u64 = 60_000;
 
 /// A piece of a batch of one command, as a log entry of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchPart {
+pub struct BatchPiece {
     /// As [`Batch::level`].
     #[serde(skip)]
     pub level: u16,
@@ -51,17 +48,17 @@ pub struct BatchPart {
     pub bytes: Vec<u8>,
 }
 
-crate::versioned!(BatchPart => BatchPart);
+crate::versioned!(BatchPiece => BatchPiece);
 
-impl BatchPart {
+impl BatchPiece {
     /// The log entries of a batch of one command, with so many bytes of it in each. None where it
     /// has another number of commands.
-    pub fn entries(batch: &Batch, part_bytes: usize) -> Vec<Vec<u8>> {
+    pub fn entries(batch: &Batch, piece_bytes: usize) -> Vec<Vec<u8>> {
         let [Command { key, .. }] = &batch.commands[..] else { return Vec::new() };
         let whole = batch.encode();
-        let pieces = whole.chunks(part_bytes.max(1));
+        let pieces = whole.chunks(piece_bytes.max(1));
         let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
-        let part = |(number, bytes): (u32, &[u8])| Self {
+        let piece = |(number, bytes): (u32, &[u8])| Self {
             level: batch.level,
             batch: batch.entropy,
             key: key.clone(),
@@ -69,7 +66,7 @@ impl BatchPart {
             count,
             bytes: bytes.to_vec(),
         };
-        (0..).zip(pieces).map(part).map(|it| codec::encode_entry(it.level, &it)).collect()
+        (0..).zip(pieces).map(piece).map(|it| codec::encode_entry(it.level, &it)).collect()
     }
 
     /// Whether its batch is whole with it.
@@ -84,7 +81,7 @@ pub enum PartitionEntry {
     /// Commands.
     Batch(Batch),
     /// A piece of a large one.
-    Part(BatchPart),
+    Piece(BatchPiece),
 }
 
 impl PartitionEntry {
@@ -93,9 +90,9 @@ impl PartitionEntry {
     /// # Errors
     /// [`EntryError`]: this build must not apply it, or cannot read it.
     pub fn decode(entry: &[u8]) -> Result<Self, EntryError> {
-        if codec::entry_kind(entry) == Some(FormatKind::BatchPart as u8) {
+        if codec::entry_kind(entry) == Some(FormatKind::BatchPiece as u8) {
             let (level, part) = codec::decode_entry(entry)?;
-            return Ok(Self::Part(BatchPart { level, ..part }));
+            return Ok(Self::Piece(BatchPiece { level, ..part }));
         }
         Batch::decode(entry).map(Self::Batch)
     }
@@ -115,8 +112,8 @@ pub(crate) struct StagedBatch {
 
 impl StagedBatch {
     /// With one more piece in it; `None` where that one neither begins a batch nor follows.
-    pub(crate) fn with(staged: Option<Self>, part: BatchPart, uptime_ms: u64) -> Option<Self> {
-        let BatchPart { batch, key, number, count, bytes, .. } = part;
+    pub(crate) fn with(staged: Option<Self>, part: BatchPiece, uptime_ms: u64) -> Option<Self> {
+        let BatchPiece { batch, key, number, count, bytes, .. } = part;
         let begun = match (number, staged) {
             (0, _) => Self { batch, key, count, pieces: Vector::new(), bytes: 0, uptime_ms },
             (_, staged) => staged.filter(|it| {
@@ -144,7 +141,8 @@ impl StagedBatch {
         &self.key
     }
 
-    fn batch(&self) -> Result<Batch, EntryError> {
+    /// The batch, once all pieces are here.
+    pub(crate) fn batch(&self) -> Result<Batch, EntryError> {
         let whole: Vec<u8> = self.pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
         Batch::decode(&whole)
     }
@@ -184,90 +182,37 @@ impl StagedChunk {
     }
 }
 
-/// A command whose pieces are all there: what is left is work on its branch alone, which another
-/// thread can do while the partition goes on with other branches.
-#[derive(Debug)]
-pub struct LongCommand {
-    pub(crate) staged: StagedBatch,
-    pub(crate) branch: Branch,
-    pub(crate) uptime_ms: u64,
-    pub(crate) level: u16,
-}
-
-/// What it came to.
-#[derive(Debug)]
-pub struct LongOutcome {
-    /// Its branch after it.
-    pub(crate) branch: Branch,
-    /// The command, for what depends on its kind.
-    pub(crate) command: Command,
-    /// What was decided.
-    pub applied: AppliedCommand,
-}
-
-impl LongCommand {
-    /// Whose it is.
-    pub fn key(&self) -> &BranchKey {
-        &self.staged.key
-    }
-
-    /// Decides it on its branch. Takes time in proportion to what it changes.
-    ///
-    /// # Errors
-    /// [`EntryError`]: the pieces are no batch of one command, or of a newer level.
-    pub fn run(self) -> Result<LongOutcome, EntryError> {
-        let Self { staged, mut branch, uptime_ms, level } = self;
-        #[cfg(not(feature = "next-level"))]
-        let _ = level;
-        let batch = staged.batch()?;
-        let (at, entropy) = (batch.stamped, Entropy::new(batch.entropy, 0));
-        let mut commands = batch.commands.into_iter();
-        let (Some(command), None) = (commands.next(), commands.next()) else {
-            let reason = "a batch in pieces has one command".to_owned();
-            return Err(CodecError::Damaged { what: FormatKind::Batch, reason }.into());
-        };
-        let context = ApplyContext {
-            at,
-            uptime_ms,
-            entropy,
-            #[cfg(feature = "next-level")]
-            level,
-        };
-        let applied = branch.apply(&command, context);
-        Ok(LongOutcome { branch, command, applied })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::{Action, Request, Transaction};
     use crate::outcome::Outcome;
+    use crate::partition::long::LongCommand;
     use crate::testing::{Shop, mutation};
 
-    fn parts(shop: &mut Shop, chance: u8, id: &str) -> Vec<BatchPart> {
+    fn pieces(shop: &mut Shop, random: u8, id: &str) -> Vec<BatchPiece> {
         let mutations = vec![mutation(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
         let command = shop.command(Request::Transaction(Transaction::of(mutations)));
         let batch = Batch {
             level: codec::LEVEL,
             stamped: shop.now,
             elapsed_ms: 0,
-            entropy: [chance; 16],
+            entropy: [random; 16],
             commands: vec![command],
         };
-        let entries = BatchPart::entries(&batch, 20);
+        let entries = BatchPiece::entries(&batch, 20);
         assert!(entries.len() > 3);
-        let part = |entry: Vec<u8>| match PartitionEntry::decode(&entry).unwrap() {
-            PartitionEntry::Part(part) => part,
+        let piece = |entry: Vec<u8>| match PartitionEntry::decode(&entry).unwrap() {
+            PartitionEntry::Piece(piece) => piece,
             PartitionEntry::Batch(_) => panic!("a piece"),
         };
-        entries.into_iter().map(part).collect()
+        entries.into_iter().map(piece).collect()
     }
 
-    fn stage(shop: &mut Shop, parts: &[BatchPart]) -> Option<LongCommand> {
+    fn stage(shop: &mut Shop, pieces: &[BatchPiece]) -> Option<LongCommand> {
         let mut last = None;
-        for part in parts {
-            last = shop.partition.stage(part.clone());
+        for piece in pieces {
+            last = shop.partition.stage(piece.clone());
         }
         last
     }
@@ -275,7 +220,7 @@ mod tests {
     #[test]
     fn nothing_is_done_without_the_last_piece() {
         let mut shop = Shop::lenient();
-        let all = parts(&mut shop, 1, "a");
+        let all = pieces(&mut shop, 1, "a");
         let before = shop.branch().state_hash();
         assert!(stage(&mut shop, &all[..all.len() - 1]).is_none());
         assert_eq!(shop.branch().state_hash(), before);
@@ -290,20 +235,20 @@ mod tests {
     #[test]
     fn pieces_of_two_batches_are_never_mixed() {
         let mut shop = Shop::lenient();
-        let (one, two) = (parts(&mut shop, 1, "a"), parts(&mut shop, 2, "b"));
+        let (one, two) = (pieces(&mut shop, 1, "a"), pieces(&mut shop, 2, "b"));
         assert!(stage(&mut shop, &one[..2]).is_none());
         assert!(stage(&mut shop, &two[2..]).is_none(), "they follow none of theirs");
         assert!(stage(&mut shop, &one[2..]).is_none(), "theirs are gone by then");
         assert!(stage(&mut shop, &one[..2]).is_none());
         assert!(stage(&mut shop, &two).is_some(), "another first piece begins anew");
-        let gap: Vec<_> = one.iter().filter(|part| part.number != 1).cloned().collect();
+        let gap: Vec<_> = one.iter().filter(|piece| piece.number != 1).cloned().collect();
         assert!(stage(&mut shop, &gap).is_none());
     }
 
     #[test]
     fn pieces_whose_leader_is_gone_do_not_stay() {
         let mut shop = Shop::lenient();
-        let all = parts(&mut shop, 1, "a");
+        let all = pieces(&mut shop, 1, "a");
         assert!(stage(&mut shop, &all[..2]).is_none());
         shop.elapsed_ms = STAGED_KEPT_MS;
         shop.insert("tickets", "{}").unwrap();
