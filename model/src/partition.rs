@@ -134,9 +134,11 @@ impl Partition {
 
     /// Takes over what a large command came to.
     pub fn finish(&mut self, outcome: LongOutcome) -> AppliedCommand {
-        let LongOutcome { mut branch, command, applied } = outcome;
-        share(&mut branch, &command.request, &mut self.schemas, &mut self.tables);
-        match self.branches.get_mut(&command.key) {
+        let LongOutcome { mut branch, begins, applied } = outcome;
+        if let Some(request) = &begins {
+            share(&mut branch, request, &mut self.schemas, &mut self.tables);
+        }
+        match self.branches.get_mut(&applied.key) {
             Some(before) => {
                 self.memory_bytes =
                     self.memory_bytes - before.memory_bytes() + branch.memory_bytes();

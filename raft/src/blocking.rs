@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
@@ -79,6 +80,26 @@ pub(crate) fn run_beside(work: impl FnOnce() + Send + 'static) {
             work();
         }
     }
+}
+
+/// Runs work of moments from a thread of low priority where it has the usual one: on tokio's pool
+/// of blocking threads, or at once where there is none. What takes a lock that others wait for is
+/// run so: a thread that is given little of the processor would keep it for long.
+pub(crate) fn run_at_usual_priority(runtime: Option<Handle>, work: impl FnOnce() + Send + 'static) {
+    match runtime {
+        // Dropped with a runtime that is shutting down, as all else is.
+        Some(runtime) => drop(runtime.spawn_blocking(work)),
+        None => work(),
+    }
+}
+
+/// The runtime of this thread, for [`run_at_usual_priority`]. None in a simulation.
+pub(crate) fn runtime() -> Option<Handle> {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::simulated::is_active() {
+        return None;
+    }
+    Handle::try_current().ok()
 }
 
 /// Drops a value of many parts, which takes long, on a thread of low priority.

@@ -12,7 +12,7 @@ use openraft::Raft;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::blocking::low_priority;
+use crate::blocking::{blocking, low_priority};
 use crate::consensus::TypeConfig;
 use crate::error::Fatal;
 use crate::groups::starting_replicas::StartingReplicas;
@@ -97,9 +97,17 @@ impl CheckpointTask {
     }
 
     async fn checkpoint(&self) -> Result<(), Fatal> {
+        // Each step at its priority: the first and the last take the lock that applying waits for.
         let replica = self.replica.clone();
-        let written = low_priority(move || replica.write_checkpoint()).await;
-        written.map_err(node_stopping)?.map_err(|error| Fatal(error.to_string()))?;
+        let prepared = blocking(move || replica.prepare_checkpoint()).await;
+        if let Some(prepared) = prepared.map_err(node_stopping)? {
+            let (replica, index) = (self.replica.clone(), prepared.meta.index);
+            let written = low_priority(move || replica.write(prepared)).await;
+            written.map_err(node_stopping)?.map_err(|error| Fatal(error.to_string()))?;
+            let replica = self.replica.clone();
+            let dropped = blocking(move || replica.checkpoint_durable(index)).await;
+            dropped.map_err(node_stopping)?;
+        }
         // openraft must know the checkpoint before it is told to purge. Errors are ignored: that
         // openraft has stopped meanwhile is no failure of the checkpoint.
         let _ = self.raft.trigger().snapshot().await;

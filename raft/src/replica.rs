@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::blocking::run_beside;
+use crate::blocking::{run_at_usual_priority, run_beside, runtime};
 use crate::consensus::{EntryData, LogId, ReplicatedEntry, StoredMembership, TypeConfig, term_of};
 use crate::disk::{
     CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, PinnedCheckpoint,
@@ -82,8 +82,8 @@ enum EntryResult {
 }
 
 /// A state to be written as a checkpoint.
-struct PreparedCheckpoint {
-    meta: CheckpointMeta,
+pub(crate) struct PreparedCheckpoint {
+    pub(crate) meta: CheckpointMeta,
     frozen: Box<dyn FrozenState>,
     /// How many of the bytes counted in `since_checkpoint` it covers.
     bytes: u64,
@@ -308,19 +308,27 @@ impl Replica {
         inner.applied = Some(id);
         self.backlog.hold(id.index);
         self.publish_applied(id);
-        let replica = Arc::clone(self);
+        let (replica, runtime) = (Arc::clone(self), runtime());
         run_beside(move || {
             // An error has stopped the replica, and has been logged.
-            let _ = replica.run_machine("applying a long entry", || {
+            let run = || {
                 task.run();
-                let mut inner = replica.inner.lock();
-                // It may be finished: entries behind it needed it. Or gone with the state.
-                match &inner.long {
-                    Some(long) if long.id == id => replica.finish_long(&mut inner),
-                    Some(_) | None => Ok(()),
+                Ok(())
+            };
+            let is_run = replica.run_machine("applying a long entry", run).is_ok();
+            run_at_usual_priority(runtime, move || {
+                if is_run {
+                    let _ = replica.run_machine("finishing a long entry", || {
+                        let mut inner = replica.inner.lock();
+                        // It may be finished: entries behind it needed it. Or gone with the state.
+                        match &inner.long {
+                            Some(long) if long.id == id => replica.finish_long(&mut inner),
+                            Some(_) | None => Ok(()),
+                        }
+                    });
                 }
+                replica.backlog.drain(&replica.store);
             });
-            replica.backlog.drain(&replica.store);
         });
     }
 
@@ -369,17 +377,28 @@ impl Replica {
     /// Writes the present state as a checkpoint and returns it. Returns the newest one if nothing
     /// changed since, and `None` if nothing was ever applied. One at a time.
     pub(crate) fn write_checkpoint(&self) -> Result<Option<PinnedCheckpoint>, CheckpointError> {
-        // The lock is held only while the state is frozen: entries are applied while it is written.
-        let prepared = self.prepare(&self.inner.lock());
-        let Some(prepared) = prepared else { return Ok(self.checkpoints.newest(self.key)) };
+        let Some(prepared) = self.prepare_checkpoint() else {
+            return Ok(self.checkpoints.newest(self.key));
+        };
         let index = prepared.meta.index;
         let pinned = self.write(prepared)?;
+        self.checkpoint_durable(index);
+        Ok(pinned)
+    }
+
+    /// The first step of it: the state to be written, `None` if the newest checkpoint is of it. In
+    /// moments, and entries are applied while it is written.
+    pub(crate) fn prepare_checkpoint(&self) -> Option<PreparedCheckpoint> {
+        self.prepare(&self.inner.lock())
+    }
+
+    /// The last step of it: what the checkpoint at this index holds may leave memory.
+    pub(crate) fn checkpoint_durable(&self, index: u64) {
         // Ignored: the checkpoint is valid, and after a failure the next apply is an error.
         let _ = self.run_machine("dropping what a checkpoint holds", || {
             self.inner.lock().machine.checkpoint_durable(index);
             Ok(())
         });
-        Ok(pinned)
     }
 
     /// Freezes the state, unless the newest checkpoint covers it already.
@@ -400,7 +419,8 @@ impl Replica {
         Some(PreparedCheckpoint { meta, frozen: inner.machine.freeze(), bytes: since_checkpoint })
     }
 
-    fn write(
+    /// Writes such a state, which takes long.
+    pub(crate) fn write(
         &self,
         prepared: PreparedCheckpoint,
     ) -> Result<Option<PinnedCheckpoint>, CheckpointError> {

@@ -6,7 +6,7 @@
 use crate::batch_piece::StagedBatch;
 use crate::branch::{ApplyContext, Branch};
 use crate::codec::{CodecError, EntryError, FormatKind};
-use crate::command::Command;
+use crate::command::Request;
 use crate::entropy::Entropy;
 use crate::ids::BranchKey;
 use crate::partition::AppliedCommand;
@@ -26,8 +26,8 @@ pub struct LongCommand {
 pub struct LongOutcome {
     /// Its branch after it.
     pub(super) branch: Branch,
-    /// The command, for what depends on its kind.
-    pub(super) command: Command,
+    /// The request, where other branches may begin with the same.
+    pub(super) begins: Option<Request>,
     /// What was decided.
     pub applied: AppliedCommand,
 }
@@ -61,6 +61,9 @@ impl LongCommand {
             level,
         };
         let applied = branch.apply(&command, context);
-        Ok(LongOutcome { branch, command, applied })
+        // The rest is let go of here, value by value, and not where the partition waits for it.
+        let begins =
+            matches!(command.request, Request::Define(_) | Request::Fill(_) | Request::Seed(_));
+        Ok(LongOutcome { branch, begins: begins.then_some(command.request), applied })
     }
 }
