@@ -36,6 +36,7 @@ impl CheckpointTask {
     /// Runs until the group is dropped or the replica has failed.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<CheckpointRequest>) {
         let mut retry_at = None;
+        let mut last_bytes = 0;
         loop {
             let request = tokio::select! {
                 biased;
@@ -47,6 +48,10 @@ impl CheckpointTask {
                 () = self.replica.checkpoint_notify.notified(), if retry_at.is_none() => None,
                 () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)),
                     if retry_at.is_some() => None,
+                () = tokio::time::sleep(limits::CHECKPOINT_REST), if retry_at.is_none() => {
+                    self.request_at_rest(&mut last_bytes);
+                    None
+                }
             };
             let result = self.run_once(request.is_some()).await;
             retry_at = result.is_err().then(|| Instant::now() + retry_delay());
@@ -58,6 +63,16 @@ impl CheckpointTask {
                 let _ = self.raft.shutdown().await;
                 return;
             }
+        }
+    }
+
+    /// Requests a checkpoint where nothing was applied for a while and much was before: events that
+    /// a checkpoint holds may leave memory, and the log is short at the next start.
+    fn request_at_rest(&self, last_bytes: &mut u64) {
+        let bytes = self.replica.bytes_since_checkpoint();
+        let is_at_rest = bytes == std::mem::replace(last_bytes, bytes);
+        if is_at_rest && bytes >= limits::CHECKPOINT_REST_BYTES {
+            self.replica.request_checkpoint();
         }
     }
 

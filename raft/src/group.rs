@@ -153,6 +153,13 @@ impl ReplicaGroup {
         }
     }
 
+    /// Waits until the working store here has been given what was applied, where long entries keep
+    /// it busy: whoever proposes one after the other waits in between, or the changes of several
+    /// would wait in memory.
+    pub async fn store_caught_up(&self) {
+        self.0.replica.backlog.caught_up().await;
+    }
+
     /// The current status.
     pub fn status(&self) -> GroupStatus {
         status::read(&self.0.raft, &self.0.replica)

@@ -118,6 +118,11 @@ pub const APPLY_BYTES: usize = 1 << 20;
 /// Log since the last checkpoint that makes a new one due; a quarter of what the last one had to
 /// write if that is more.
 pub const CHECKPOINT_LOG_BYTES: u64 = 16 << 20;
+/// Payload bytes applied since the last checkpoint from which one is written although none is due,
+/// once nothing was applied for [`CHECKPOINT_REST`].
+pub const CHECKPOINT_REST_BYTES: u64 = 2 << 20;
+/// How long a replica is at rest before that: long enough that one which is busy never writes one so.
+pub const CHECKPOINT_REST: Duration = Duration::from_secs(10);
 /// Checkpoints written at the same time on one node.
 pub const CHECKPOINTS_AT_ONCE: usize = 2;
 /// Pause after a checkpoint that could not be written, or a store that could not be rebuilt.

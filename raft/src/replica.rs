@@ -49,7 +49,7 @@ pub(crate) struct Replica {
     pub(crate) store: Arc<GroupStore>,
     inner: Mutex<Inner>,
     /// The way of changes to the store.
-    backlog: StoreBacklog,
+    pub(crate) backlog: StoreBacklog,
     applied: watch::Sender<AppliedPosition>,
     /// Payload bytes applied since the last checkpoint.
     since_checkpoint: AtomicU64,
@@ -148,6 +148,11 @@ impl Replica {
     /// Whether enough was applied since the last checkpoint for a new one.
     pub(crate) fn checkpoint_due(&self) -> bool {
         self.since_checkpoint.load(Ordering::Relaxed) >= self.due_at_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes applied since the last checkpoint.
+    pub(crate) fn bytes_since_checkpoint(&self) -> u64 {
+        self.since_checkpoint.load(Ordering::Relaxed)
     }
 
     /// Requests a checkpoint although none is due, because entries of this replica keep an old log

@@ -5,12 +5,15 @@
 //! store that is busy must not hold up what is applied.
 //!
 //! Promise: changes reach the store in the order of their indexes. Refused: more than
-//! [`STORE_BACKLOG_BYTES`]; whoever has more waits.
+//! [`STORE_BACKLOG_BYTES`] of entries behind a long one; applying waits then. What a long one has
+//! itself is as large as it is: whoever proposes them waits for [`StoreBacklog::caught_up`], so that
+//! no more than one of them is here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
 
 use crate::disk::{GroupStore, write_size};
 use crate::limits::STORE_BACKLOG_BYTES;
@@ -21,12 +24,14 @@ use crate::machine::StoreWrite;
 pub(crate) struct StoreBacklog {
     state: Mutex<State>,
     drained: Condvar,
+    /// Whether something waits, or will.
+    is_behind: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
-    /// What waits, by index.
-    changes: BTreeMap<u64, Vec<StoreWrite>>,
+    /// What waits, by index, and how many bytes of it are counted.
+    changes: BTreeMap<u64, (usize, Vec<StoreWrite>)>,
     bytes: usize,
     /// The entry that is not finished: what is behind it waits.
     held: Option<u64>,
@@ -37,6 +42,13 @@ impl StoreBacklog {
     /// The changes of this entry come later: those behind it wait for them.
     pub(crate) fn hold(&self, index: u64) {
         self.state.lock().held = Some(index);
+        self.is_behind.send_replace(true);
+    }
+
+    /// Waits until the store has been given everything.
+    pub(crate) async fn caught_up(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.is_behind.subscribe().wait_for(|is_behind| !is_behind).await;
     }
 
     /// Whether the next changes would wait for room.
@@ -56,14 +68,16 @@ impl StoreBacklog {
             drop(state);
             return store.write(index, writes);
         }
-        state.keep(index, writes);
+        let bytes = writes.iter().map(write_size).sum();
+        state.keep(index, bytes, writes);
     }
 
     /// The entry that changes wait for is finished, and these are its own. [`StoreBacklog::drain`]
     /// gives them out.
     pub(crate) fn release(&self, index: u64, writes: Vec<StoreWrite>) {
         let mut state = self.state.lock();
-        state.keep(index, writes);
+        // Not counted: those behind it are not to wait for its size.
+        state.keep(index, 0, writes);
         state.held = None;
     }
 
@@ -82,6 +96,9 @@ impl StoreBacklog {
             state = self.state.lock();
         }
         state.is_draining = false;
+        if state.changes.is_empty() && state.held.is_none() {
+            self.is_behind.send_replace(false);
+        }
         self.drained.notify_all();
     }
 
@@ -90,14 +107,15 @@ impl StoreBacklog {
         let mut state = self.state.lock();
         state.changes.clear();
         (state.bytes, state.held) = (0, None);
+        self.is_behind.send_replace(false);
         self.drained.notify_all();
     }
 }
 
 impl State {
-    fn keep(&mut self, index: u64, writes: Vec<StoreWrite>) {
-        self.bytes += size(&writes);
-        self.changes.insert(index, writes);
+    fn keep(&mut self, index: u64, bytes: usize, writes: Vec<StoreWrite>) {
+        self.bytes += bytes;
+        self.changes.insert(index, (bytes, writes));
     }
 
     fn take_first(&mut self) -> Option<(u64, Vec<StoreWrite>)> {
@@ -105,12 +123,8 @@ impl State {
         if self.held.is_some_and(|held| held <= first) {
             return None;
         }
-        let (index, writes) = self.changes.pop_first()?;
-        self.bytes -= size(&writes);
+        let (index, (bytes, writes)) = self.changes.pop_first()?;
+        self.bytes -= bytes;
         Some((index, writes))
     }
-}
-
-fn size(writes: &[StoreWrite]) -> usize {
-    writes.iter().map(write_size).sum()
 }

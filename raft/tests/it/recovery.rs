@@ -154,6 +154,16 @@ async fn checkpoint_is_written_after_enough_log_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_written_at_rest_though_none_is_due() {
+    let cluster = Cluster::start(1, [1]).await;
+    for _ in 0..3 {
+        cluster.propose(G, vec![b'x'; 1 << 20]).await;
+    }
+    let status = cluster.status(NodeId(1), G, |status| status.checkpoint > 0).await;
+    assert_eq!(status.checkpoint, status.applied, "it is of all that was applied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_newest_checkpoint_loses_no_entries() {
     let mut cluster = Cluster::start(1, [1]).await;
     let node = NodeId(1);

@@ -72,6 +72,7 @@ impl LongProposer {
             self.propose(submission).await;
             self.queue.finish_long(requester);
             self.queue.hold(None);
+            self.group.store_caught_up().await;
         }
     }
 
