@@ -12,8 +12,9 @@ use actors::Requester;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClientAddress(IpAddr);
 
-/// The part of an IPv6 address that names a network of one client: the first 64 bits.
-const NETWORK: u128 = !((1 << 64) - 1);
+/// The part of an IPv6 address that names what one client is given: the first 56 bits, of which a
+/// home line has all 256 networks of 64 bits (RFC 6177).
+const NETWORK: u128 = !((1 << 72) - 1);
 
 impl ClientAddress {
     /// That of a connection of this node's own process, or of one that nobody took.
@@ -66,7 +67,8 @@ mod tests {
     #[test]
     fn of_ipv6_the_network_counts() {
         assert_eq!(of("[2001:db8:0:1::5]:1"), of("[2001:db8:0:1:9::]:2"));
-        assert_ne!(of("[2001:db8:0:1::5]:1"), of("[2001:db8:0:2::5]:1"));
+        assert_eq!(of("[2001:db8:0:1::5]:1"), of("[2001:db8:0:ff::5]:1"), "of one line");
+        assert_ne!(of("[2001:db8:0:1::5]:1"), of("[2001:db8:0:100::5]:1"));
         assert_eq!(of("[::1]:1"), ClientAddress::OWN);
     }
 }

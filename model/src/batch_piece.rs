@@ -43,6 +43,8 @@ pub struct BatchPiece {
     pub number: u32,
     /// How many there are.
     pub count: u32,
+    /// As [`Batch::elapsed_ms`].
+    pub elapsed_ms: u64,
     /// A stretch of the encoded batch.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
@@ -51,22 +53,28 @@ pub struct BatchPiece {
 crate::versioned!(BatchPiece => BatchPiece);
 
 impl BatchPiece {
-    /// The log entries of a batch of one command, with so many bytes of it in each. None where it
-    /// has another number of commands.
-    pub fn entries(batch: &Batch, piece_bytes: usize) -> Vec<Vec<u8>> {
+    /// A batch of one command in pieces, with so many bytes of it in each, which tell no time yet.
+    /// None where it has another number of commands.
+    pub fn split(batch: &Batch, piece_bytes: usize) -> Vec<Self> {
         let [Command { key, .. }] = &batch.commands[..] else { return Vec::new() };
         let whole = batch.encode();
-        let pieces = whole.chunks(piece_bytes.max(1));
-        let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+        let stretches = whole.chunks(piece_bytes.max(1));
+        let count = u32::try_from(stretches.len()).unwrap_or(u32::MAX);
         let piece = |(number, bytes): (u32, &[u8])| Self {
             level: batch.level,
             batch: batch.entropy,
             key: key.clone(),
             number,
             count,
+            elapsed_ms: 0,
             bytes: bytes.to_vec(),
         };
-        (0..).zip(pieces).map(piece).map(|it| codec::encode_entry(it.level, &it)).collect()
+        (0..).zip(stretches).map(piece).collect()
+    }
+
+    /// The bytes of the log entry.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode_entry(self.level, self)
     }
 
     /// Whether its batch is whole with it.
@@ -200,13 +208,9 @@ mod tests {
             entropy: [random; 16],
             commands: vec![command],
         };
-        let entries = BatchPiece::entries(&batch, 20);
-        assert!(entries.len() > 3);
-        let piece = |entry: Vec<u8>| match PartitionEntry::decode(&entry).unwrap() {
-            PartitionEntry::Piece(piece) => piece,
-            PartitionEntry::Batch(_) => panic!("a piece"),
-        };
-        entries.into_iter().map(piece).collect()
+        let pieces = BatchPiece::split(&batch, 20);
+        assert!(pieces.len() > 3);
+        pieces
     }
 
     fn stage(shop: &mut Shop, pieces: &[BatchPiece]) -> Option<LongCommand> {
@@ -250,12 +254,16 @@ mod tests {
         let mut shop = Shop::lenient();
         let all = pieces(&mut shop, 1, "a");
         assert!(stage(&mut shop, &all[..2]).is_none());
+        let mut late = all[2].clone();
+        late.elapsed_ms = 10 * STAGED_KEPT_MS;
+        assert!(shop.partition.stage(late).is_none());
+        assert!(shop.partition.staged.is_some(), "it tells the time of before it");
         shop.elapsed_ms = STAGED_KEPT_MS;
         shop.insert("tickets", "{}").unwrap();
         assert!(shop.partition.staged.is_some());
         shop.elapsed_ms = 1;
         shop.insert("tickets", "{}").unwrap();
         assert!(shop.partition.staged.is_none());
-        assert!(stage(&mut shop, &all[2..]).is_none());
+        assert!(stage(&mut shop, &all[3..]).is_none());
     }
 }

@@ -32,10 +32,10 @@ pub struct Partition {
     /// The highest level applied.
     pub(crate) level: u16,
     pub(crate) branches: OrdMap<BranchKey, Arc<Branch>>,
-    /// The pieces of a large command that is not whole yet.
-    pub(crate) staged: Option<StagedBatch>,
     /// The same, by module. Not part of what replicas agree on.
     pub(crate) by_module: OrdMap<ModuleId, OrdSet<BranchId>>,
+    /// The pieces of a large command that is not whole yet.
+    pub(crate) staged: Option<StagedBatch>,
     /// Not part of what replicas agree on: only where equal schemas are found again.
     pub(crate) schemas: Schemas,
     /// Nor this: where equal tables are.
@@ -122,10 +122,11 @@ impl Partition {
 
     /// Takes a piece of a large command. With the last one, the work that is left to do: its branch
     /// must not be changed before [`Partition::finish`] has taken what came of it.
-    pub fn stage(&mut self, part: BatchPiece) -> Option<LongCommand> {
-        self.level = self.level.max(part.level);
-        let is_last = part.is_last();
-        self.staged = StagedBatch::with(self.staged.take(), part, self.uptime_ms);
+    pub fn stage(&mut self, piece: BatchPiece) -> Option<LongCommand> {
+        self.level = self.level.max(piece.level);
+        self.uptime_ms = self.uptime_ms.saturating_add(piece.elapsed_ms);
+        let is_last = piece.is_last();
+        self.staged = StagedBatch::with(self.staged.take(), piece, self.uptime_ms);
         let staged = if is_last { self.staged.take()? } else { return None };
         let new = || Branch::new(staged.key().clone(), self.procedures.clone());
         let branch = self.branch(staged.key()).cloned().unwrap_or_else(new);
@@ -208,14 +209,13 @@ impl Partition {
         self.branches.values().map(|branch| &**branch)
     }
 
-    /// About how many bytes of memory its branches take, and the pieces of a large command.
     /// The keys of those of a module, in order. O(those).
     pub fn keys_of(&self, module: &ModuleId) -> impl Iterator<Item = BranchKey> {
         let branches = self.by_module.get(module).into_iter().flatten();
         branches.map(|branch| BranchKey::new(branch.clone(), module.clone()))
     }
 
-    /// About how many bytes of memory its branches take.
+    /// About how many bytes of memory its branches take, and the pieces of a large command.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes + self.staged.as_ref().map_or(0, StagedBatch::memory_bytes)
     }

@@ -253,8 +253,9 @@ impl Config {
         if self.sync_slow_after < Duration::from_millis(10) {
             return Err(value("sync_slow_ms", "at least 10: no disk is always quicker"));
         }
-        if !(1..=100).contains(&self.address_percent) {
-            return Err(value("address_percent", "1 to 100; with 100, addresses have no bound"));
+        // With less, one large write would find no place although nothing else waits.
+        if !(15..=100).contains(&self.address_percent) {
+            return Err(value("address_percent", "15 to 100; with 100, addresses have no bound"));
         }
         if self.snapshot_bytes_max == 0 {
             return Err(value("snapshot_max_mib", "at least 1"));

@@ -66,11 +66,12 @@ impl CheckpointTask {
         }
     }
 
-    /// Requests a checkpoint where nothing was applied for a while and much was before: events that
+    /// Requests a checkpoint where little was applied for a while and much was before: events that
     /// a checkpoint holds may leave memory, and the log is short at the next start.
     fn request_at_rest(&self, last_bytes: &mut u64) {
         let bytes = self.replica.bytes_since_checkpoint();
-        let is_at_rest = bytes == std::mem::replace(last_bytes, bytes);
+        let before = std::mem::replace(last_bytes, bytes);
+        let is_at_rest = bytes.saturating_sub(before) < limits::CHECKPOINT_REST_BYTES / 16;
         if is_at_rest && bytes >= limits::CHECKPOINT_REST_BYTES {
             self.replica.request_checkpoint();
         }

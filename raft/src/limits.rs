@@ -119,9 +119,9 @@ pub const APPLY_BYTES: usize = 1 << 20;
 /// write if that is more.
 pub const CHECKPOINT_LOG_BYTES: u64 = 16 << 20;
 /// Payload bytes applied since the last checkpoint from which one is written although none is due,
-/// once nothing was applied for [`CHECKPOINT_REST`].
+/// once less than a sixteenth of so many came within [`CHECKPOINT_REST`].
 pub const CHECKPOINT_REST_BYTES: u64 = 2 << 20;
-/// How long a replica is at rest before that: long enough that one which is busy never writes one so.
+/// How long a replica must be at rest before that: long enough that a busy one writes none so.
 pub const CHECKPOINT_REST: Duration = Duration::from_secs(10);
 /// Checkpoints written at the same time on one node.
 pub const CHECKPOINTS_AT_ONCE: usize = 2;

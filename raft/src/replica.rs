@@ -322,7 +322,11 @@ impl Replica {
             };
             let is_run = replica.run_machine("applying a long entry", run).is_ok();
             run_at_usual_priority(runtime, move || {
-                if is_run {
+                if !is_run {
+                    // Its caller is told that the outcome is unknown, and the group stops.
+                    replica.inner.lock().long = None;
+                    replica.checkpoint_notify.notify_one();
+                } else {
                     let _ = replica.run_machine("finishing a long entry", || {
                         let mut inner = replica.inner.lock();
                         // It may be finished: entries behind it needed it. Or gone with the state.

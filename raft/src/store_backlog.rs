@@ -6,8 +6,8 @@
 //!
 //! Promise: changes reach the store in the order of their indexes. Refused: more than
 //! [`STORE_BACKLOG_BYTES`] of entries behind a long one; applying waits then. What a long one has
-//! itself is as large as it is: whoever proposes them waits for [`StoreBacklog::caught_up`], so that
-//! no more than one of them is here.
+//! itself is as large as it is: whoever proposes them waits for [`StoreBacklog::caught_up`], so
+//! that no more than one of them is here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Saturation: how many writes a second three nodes acknowledge to ever more clients. Past the
 //! best number they must not fall: whoever cannot be served is refused for little, or waits.
 //!
-//! Writes get dearer as the branches grow. So the clients become more and then fewer again, and
-//! what each number of them gets is taken from both halves.
+//! What a write costs changes in the course of a run: so the clients become more and then fewer
+//! again, and what each number of them gets is taken from both halves.
 //!
 //! `--seconds N` (4) for each step, `--clients N,N,…` for other steps, `--json`, `--svg PATH`. It
 //! ends with an error where the last number of clients gets less than 90 % of what the best one

@@ -162,12 +162,19 @@ impl Reads {
         applied.map_err(|_| ReadFailure::Lags { leader })
     }
 
-    /// Waits until what was applied to this branch shows, where it takes long.
-    async fn settled(&self, local: &LocalPartition, key: &BranchKey) -> Result<(), Refusal> {
-        let settled = tokio::time::timeout(SETTLE_TIMEOUT, local.applied.settled(key)).await;
-        settled.map_err(|_| Refusal::Unavailable {
-            reason: "a large change of this branch:module is being applied".to_owned(),
-            retry_after: Duration::from_secs(1),
+    /// Waits until what was applied to this branch shows, where it takes long. A replica that does
+    /// not lead waits for as long as for one that lags: its leader may have the answer.
+    async fn settled(&self, local: &LocalPartition, key: &BranchKey) -> Result<(), ReadFailure> {
+        let status = local.group.status();
+        let other = status.leader.filter(|_| !status.is_leader).map(|(_, node)| node);
+        let wait = if other.is_some() { LAG_TIMEOUT } else { SETTLE_TIMEOUT };
+        let settled = tokio::time::timeout(wait, local.applied.settled(key)).await;
+        settled.map_err(|_| match other {
+            Some(leader) => ReadFailure::Lags { leader },
+            None => ReadFailure::Refused(Refusal::Unavailable {
+                reason: "a large change of this branch:module is being applied".to_owned(),
+                retry_after: Duration::from_secs(1),
+            }),
         })
     }
 

@@ -114,7 +114,11 @@ impl Writes {
         let is_large = is_long(&command);
         let request = SubmitRequest { writes: self, partition, requester, command };
         let asked = self.leaders.ask(GroupId::from(partition), &request, deadline).await;
-        if let Err(refusal @ Refusal::Exhausted { .. }) = &asked {
+        // Of writes alone: bulk operations have places of their own, and theirs being taken says
+        // nothing of those of writes.
+        if let Err(refusal @ Refusal::Exhausted { .. }) = &asked
+            && !is_bulk(&request.command.request)
+        {
             let SubmitRequest { command, .. } = &request;
             let weight = CommandCost::of(command).weight;
             self.refusals.insert(&command.key, requester, weight, refusal);

@@ -208,6 +208,7 @@ impl raft::Machine for PartitionMachine {
         self.state = Partition::from_chunks(source, self.procedures.clone())
             .map_err(|error| Fatal(error.to_string()))?;
         self.long = None;
+        *self.frozen.lock() = None;
         self.applied.replace(index, self.state.clone());
         // It is about a state that this one does not descend from.
         self.durable = None;
@@ -512,7 +513,7 @@ mod tests {
             entropy: [9; 16],
             commands: vec![insert(branch, name, "x")],
         };
-        BatchPiece::entries(&batch, 50)
+        BatchPiece::split(&batch, 50).iter().map(BatchPiece::encode).collect()
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use model::mutant::{self, Mutant};
 use model::{AppliedCommand, Batch, Command, Outcome, Reject};
+use parking_lot::Mutex;
 use raft::{ProposeError, ScanLimit, TypedGroup};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -99,7 +100,9 @@ impl Proposer {
         // Of the term before; this one's commands for its branch would hold up all others where
         // they are applied.
         queue.hold(applied.under_way());
+        let elapsed = ElapsedTime::default();
         let long = LongProposer {
+            elapsed: elapsed.clone(),
             group: group.clone(),
             term,
             applied: Arc::clone(&applied),
@@ -112,7 +115,7 @@ impl Proposer {
             term,
             applied: Arc::clone(&applied),
             levels: levels.clone(),
-            stamped: None,
+            elapsed,
             handover,
         };
         let work = work.run(QueueEnd(Arc::clone(&queue)));
@@ -175,8 +178,25 @@ struct ProposerTask {
     applied: Arc<AppliedPartition>,
     levels: LevelGate,
     handover: Handover,
-    /// When the last batch was stamped, on the monotonic clock.
-    stamped: Option<Instant>,
+    elapsed: ElapsedTime,
+}
+
+/// The monotonic time between the entries of one proposer. Clones are the same.
+#[derive(Clone, Default)]
+struct ElapsedTime(Arc<Mutex<Option<Instant>>>);
+
+impl ElapsedTime {
+    /// Since this was asked last; `None` at first. Nothing is told of the time before a term: log
+    /// uptime counts only while a leader ran, so that a wall clock set forward expires nothing.
+    fn take(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.0.lock().replace(now).map(|last| now - last)
+    }
+}
+
+/// Milliseconds, as entries have them.
+fn millis(elapsed: Option<Duration>) -> u64 {
+    u64::try_from(elapsed.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl ProposerTask {
@@ -190,6 +210,7 @@ impl ProposerTask {
             if !self.propose(builder).await && has_own {
                 queue.0.own_lost.store(true, Ordering::Relaxed);
             }
+            queue.0.finish_batch();
         }
     }
 
@@ -232,13 +253,9 @@ impl ProposerTask {
     }
 
     fn stamp(&mut self, commands: Vec<Command>) -> Batch {
-        let now = Instant::now();
-        let last = self.stamped.replace(now);
-        // From the monotonic clock, and nothing for the time before this term: log uptime counts
-        // only while a leader ran, so that a wall clock set forward expires nothing.
-        let elapsed = last.map_or(Duration::ZERO, |last| now - last);
+        let elapsed = self.elapsed.take();
         let mut entropy = *random().as_bytes();
-        if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
+        if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && elapsed.is_none() {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
         // No command needs more: `enqueue` has refused those.
@@ -248,7 +265,7 @@ impl ProposerTask {
         Batch {
             level,
             stamped: self.handover.clock.now(),
-            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms: millis(elapsed),
             entropy,
             commands,
         }

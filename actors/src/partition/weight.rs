@@ -39,8 +39,8 @@ pub(crate) fn is_bulk(request: &Request) -> bool {
     }
 }
 
-/// What a command of one change weighs at least whose body has so many bytes: known before the body
-/// is read.
+/// What a command of one change weighs about whose body has so many bytes: known before the body is
+/// read. Spaces and escapes in it make it more than what is true.
 pub(crate) fn weight_of_body(bytes: u64) -> u64 {
     (1 + bytes / BYTES_OF_WEIGHT as u64).min(COMMAND_WEIGHT_MAX)
 }
@@ -87,20 +87,29 @@ pub(crate) fn rough_bytes(command: &Command) -> usize {
             });
             sizes.sum()
         }
-        Request::Define(_) | Request::Fill(_) | Request::Seed(_) | Request::Reset(_) => {
-            DEFINITION_BYTES
+        Request::Define(_) | Request::Fill(_) | Request::Seed(_) => DEFINITION_BYTES,
+        Request::Reset(reset) => {
+            512 + reset.seed.as_ref().map_or(0, |seed| tables_bytes(&seed.tables))
         }
         Request::Reserve(_) => 128,
         #[cfg(feature = "next-level")]
         Request::ReserveAtNextLevel(_) => 128,
         Request::SetSequence(_) => 1024,
         Request::Call(call) => 128 + call.arguments.len(),
-        // Counted by rows: there may be a hundred thousand of them.
-        Request::Replace(replace) => {
-            replace.tables.iter().map(|(_, rows)| 512 * rows_in(rows)).sum()
-        }
+        Request::Replace(replace) => tables_bytes(&replace.tables),
         Request::Purge(_) | Request::Restore(_) | Request::MendClock(_) => 512,
     }
+}
+
+/// Of whole tables: looked into where they have few rows, which may be as long as a request; by
+/// their number where there may be a hundred thousand of them.
+fn tables_bytes(tables: &Object) -> usize {
+    const LOOKED_INTO: usize = 1_000;
+    let of_table = |rows: &Value| match rows_in(rows) {
+        many if many > LOOKED_INTO => 512 * many,
+        _ => value_bytes(rows),
+    };
+    tables.iter().map(|(_, rows)| of_table(rows)).sum()
 }
 
 fn rows_in(table: &Value) -> usize {

@@ -140,7 +140,8 @@ proptest! {
             for place in 0..batch.commands.len() {
                 let expected = whole.apply(&alone(place));
                 let mut long = None;
-                for entry in BatchPiece::entries(&alone(place), piece_bytes) {
+                for piece in BatchPiece::split(&alone(place), piece_bytes) {
+                    let entry = piece.encode();
                     let PartitionEntry::Piece(part) = PartitionEntry::decode(&entry).unwrap() else {
                         panic!("a piece")
                     };
@@ -183,11 +184,8 @@ proptest! {
             let others = Batch { commands: others, ..batch.clone() };
             one_by_one.apply(&alone);
             let expected = one_by_one.apply(&others);
-            let [entry] = &BatchPiece::entries(&alone, usize::MAX)[..] else { panic!("one piece") };
-            let PartitionEntry::Piece(part) = PartitionEntry::decode(entry).unwrap() else {
-                panic!("a piece")
-            };
-            let long = beside.stage(part).unwrap();
+            let [piece] = &BatchPiece::split(&alone, usize::MAX)[..] else { panic!("one piece") };
+            let long = beside.stage(piece.clone()).unwrap();
             prop_assert_eq!(beside.apply(&others), expected);
             beside.finish(long.run().unwrap());
             prop_assert_eq!(one_by_one.state_hash(), beside.state_hash(), "after {}", index);

@@ -95,7 +95,7 @@ pub struct Settings {
     #[arg(long, env = "MISHKAH_BRANCHES_PER_ADDRESS_PER_SECOND", value_name = "NUMBER")]
     pub branches_per_address_per_second: Option<u32>,
     /// Of what all clients of a node share (connections, sockets, waiting writes and queries,
-    /// topics), what one address may hold alone, 1 to 100 percent; 100, where all clients come
+    /// topics), what one address may hold alone, 15 to 100 percent; 100, where all clients come
     /// through one proxy: addresses have no bound [default: 50]
     #[arg(long, env = "MISHKAH_ADDRESS_PERCENT", value_name = "PERCENT")]
     pub address_percent: Option<u8>,

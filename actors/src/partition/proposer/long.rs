@@ -11,11 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::{Batch, BatchPiece, BranchKey, Command};
 use raft::{ProposeError, TypedGroup};
 
 use super::queue::Queue;
-use super::{OutcomeSender, Submission, answer, random};
+use super::{ElapsedTime, OutcomeSender, Submission, answer, millis, random};
 use crate::handover::Handover;
 use crate::level_gate::LevelGate;
 use crate::limits::{LONG_ROWS, PIECE_BYTES};
@@ -51,6 +52,7 @@ fn rows(applied: &AppliedPartition, key: &BranchKey) -> u64 {
 
 /// Proposes what takes long, for the term this node leads.
 pub(super) struct LongProposer {
+    pub(super) elapsed: ElapsedTime,
     pub(super) group: TypedGroup<PartitionMachine>,
     pub(super) term: u64,
     pub(super) applied: Arc<AppliedPartition>,
@@ -68,9 +70,9 @@ impl LongProposer {
         self.queue.hold(None);
         loop {
             let submission = self.queue.next_long().await;
-            let requester = submission.requester;
+            let (requester, key) = (submission.requester, submission.command.key.clone());
             self.propose(submission).await;
-            self.queue.finish_long(requester);
+            self.queue.finish_long(requester, key);
             self.queue.hold(None);
             self.group.store_caught_up().await;
         }
@@ -83,18 +85,17 @@ impl LongProposer {
         }
         let key = command.key.clone();
         let batch = self.stamp(command);
-        let Ok(mut entries) =
-            raft::blocking(move || BatchPiece::entries(&batch, piece_bytes())).await
-        else {
+        let split = raft::blocking(move || BatchPiece::split(&batch, piece_bytes())).await;
+        let Ok(mut pieces) = split else {
             return reply.answer(Err(Refusal::NotLeader { hint: None }));
         };
-        let Some(last) = entries.pop() else { return reply.answer(Err(Refusal::Indeterminate)) };
-        for entry in entries {
+        let Some(last) = pieces.pop() else { return reply.answer(Err(Refusal::Indeterminate)) };
+        for piece in pieces {
             // Nobody waits for it, and nothing of it is done without the last piece.
             if reply.is_abandoned() {
                 return;
             }
-            if let Err(error) = self.group.propose(Some(self.term), entry.into()).await {
+            if let Err(error) = self.group.propose(Some(self.term), self.encode(piece)).await {
                 return reply.answer(Err(self.refusal_of_piece(error)));
             }
         }
@@ -103,8 +104,8 @@ impl LongProposer {
         self.propose_last(last, reply).await;
     }
 
-    async fn propose_last(&self, entry: Vec<u8>, reply: OutcomeSender) {
-        match self.group.propose(Some(self.term), entry.into()).await {
+    async fn propose_last(&self, piece: BatchPiece, reply: OutcomeSender) {
+        match self.group.propose(Some(self.term), self.encode(piece)).await {
             // Its pieces were not all there any more: too long passed between two of them.
             Ok(entry) if entry.response.is_empty() => reply.answer(Err(given_up())),
             Ok(entry) => answer(&self.applied, &entry.response, vec![(0, reply)]),
@@ -119,11 +120,17 @@ impl LongProposer {
         if refusal == Refusal::Indeterminate { given_up() } else { refusal }
     }
 
+    /// A piece as it goes into the log now: it tells the time as every entry does, or the next one
+    /// would tell all that passed since the last, and the pieces would seem to be left over.
+    fn encode(&self, piece: BatchPiece) -> Bytes {
+        BatchPiece { elapsed_ms: millis(self.elapsed.take()), ..piece }.encode().into()
+    }
+
     fn stamp(&self, command: Command) -> Batch {
         Batch {
             level: self.levels.writing_level(),
             stamped: self.handover.clock.now(),
-            // The time is told by the batches in between.
+            // The pieces tell the time.
             elapsed_ms: 0,
             entropy: *random().as_bytes(),
             commands: vec![command],

@@ -1,7 +1,8 @@
 //! Queue: what waits for the proposer, and what of it goes into the next entry.
 //!
 //! Promises:
-//! - the commands of one requester for one branch come out in the order in which they went in;
+//! - the small commands of one requester for one branch come out in the order in which they went
+//!   in, and behind its large ones that went in before; a large one may pass small ones before it;
 //! - while the last piece of a large command is decided, no other command of its branch comes out:
 //!   in the log behind it, it would hold up all that are in its entry.
 
@@ -31,12 +32,16 @@ pub(super) struct Waiting {
     submissions: FairQueue<Submission>,
     /// Those that take long, which go into the log one by one beside the others.
     long: FairQueue<Submission>,
-    /// How many of each requester wait there or are under way: what it sends behind them goes
-    /// there, too.
-    long_of: HashMap<Requester, usize>,
-    /// The branch of which nothing comes out now, and what would have.
+    /// How many of each requester for each branch wait there or are under way: what it sends behind
+    /// them goes there, too.
+    long_of: HashMap<(Requester, BranchKey), usize>,
+    /// Whether what some command needs is on its way into the log.
+    needed_under_way: bool,
+    /// The branch of which nothing comes out now, and what would have: of clients, and of the
+    /// leader's own.
     held: Option<BranchKey>,
     set_aside: Vec<Submission>,
+    own_set_aside: Vec<Command>,
     /// Whether the last entry had some of the leader's own, so that clients are first in the next.
     owned_last: bool,
     /// Whether the task has ended, and nothing is proposed any more.
@@ -66,8 +71,9 @@ impl Queue {
             return Err(submission);
         }
         let (requester, weight) = (submission.requester, submission.cost.weight);
-        if is_long || waiting.long_of.contains_key(&requester) {
-            *waiting.long_of.entry(requester).or_default() += 1;
+        if is_long || waiting.has_long_of(&submission) {
+            let key = submission.command.key.clone();
+            *waiting.long_of.entry((requester, key)).or_default() += 1;
             waiting.long.push(requester, weight, submission);
             drop(waiting);
             self.long_added.notify_one();
@@ -117,8 +123,14 @@ impl Queue {
     }
 
     /// A command that took long is decided, or was given up.
-    pub(super) fn finish_long(&self, requester: Requester) {
-        self.waiting.lock().forget_long(requester);
+    pub(super) fn finish_long(&self, requester: Requester, key: BranchKey) {
+        self.waiting.lock().forget_long(requester, key);
+    }
+
+    /// An entry is in the log, or was given up: what was needed in it is there, or asked for again.
+    pub(super) fn finish_batch(&self) {
+        self.waiting.lock().needed_under_way = false;
+        self.long_added.notify_one();
     }
 
     /// Nothing of this branch comes out from now on; `None`: all of them come.
@@ -126,6 +138,10 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         waiting.held = branch;
         if waiting.held.is_none() {
+            for command in std::mem::take(&mut waiting.own_set_aside).into_iter().rev() {
+                // Before all else: a command that was set aside with it may need it.
+                waiting.needed.push_front(command);
+            }
             // In their order, before what their requesters have sent since.
             for submission in std::mem::take(&mut waiting.set_aside).into_iter().rev() {
                 let (requester, weight) = (submission.requester, submission.cost.weight);
@@ -179,8 +195,9 @@ impl Waiting {
         while builder.takes(1)
             && let Some(command) = self.needed.pop_front()
         {
-            builder.add_own(command);
+            self.add_own(&mut builder, command);
         }
+        self.needed_under_way |= !builder.commands.is_empty();
         if self.owned_last {
             self.add_submissions(&mut builder, abandoned);
         }
@@ -188,25 +205,48 @@ impl Waiting {
         while builder.takes(1)
             && let Some(command) = self.own.pop_front()
         {
-            builder.add_own(command);
+            self.add_own(&mut builder, command);
         }
         self.owned_last = builder.commands.len() > before;
         self.add_submissions(&mut builder, abandoned);
         builder
     }
 
+    /// Adds a command of the leader's own, unless its branch is held.
+    fn add_own(&mut self, builder: &mut BatchBuilder, command: Command) {
+        if self.held.as_ref() == Some(&command.key) {
+            self.own_set_aside.push(command);
+        } else {
+            builder.add_own(command);
+        }
+    }
+
+    /// Whether its requester has one that takes long for the same branch.
+    fn has_long_of(&self, submission: &Submission) -> bool {
+        !self.long_of.is_empty()
+            && self.long_of.contains_key(&(submission.requester, submission.command.key.clone()))
+    }
+
     fn next_long(&mut self, abandoned: &mut Vec<Submission>) -> Option<Submission> {
+        // Not before what commands need: this one may be among them, and it goes its own way.
+        if !self.needed.is_empty() || self.needed_under_way {
+            return None;
+        }
         let is_gone = |submission: &Submission| submission.reply.is_abandoned();
-        self.long.next_weight(is_gone, abandoned)?;
-        abandoned.iter().for_each(|gone| self.forget_long(gone.requester));
+        let next = self.long.next_weight(is_gone, abandoned);
+        for gone in abandoned.iter() {
+            self.forget_long(gone.requester, gone.command.key.clone());
+        }
+        next?;
         self.long.pop()
     }
 
-    fn forget_long(&mut self, requester: Requester) {
-        if let Some(count) = self.long_of.get_mut(&requester) {
+    fn forget_long(&mut self, requester: Requester, key: BranchKey) {
+        let place = (requester, key);
+        if let Some(count) = self.long_of.get_mut(&place) {
             *count -= 1;
             if *count == 0 {
-                self.long_of.remove(&requester);
+                self.long_of.remove(&place);
             }
         }
     }
@@ -339,7 +379,7 @@ mod tests {
         for expected in ["insert-large", "insert-behind"] {
             let next = queue.next_long().await;
             assert_eq!(next.command.id.request, expected);
-            queue.finish_long(next.requester);
+            queue.finish_long(next.requester, next.command.key);
         }
         let _outcome = push(1, "later", false);
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-later"]);
@@ -356,8 +396,39 @@ mod tests {
         assert!(queue.push(stays, true).is_ok());
         let next = queue.next_long().await;
         assert_eq!(next.command.id.request, "insert-stays");
-        queue.finish_long(next.requester);
+        queue.finish_long(next.requester, next.command.key);
         assert!(queue.waiting.lock().long_of.is_empty());
+        assert!(queue.push(submission(1, "alone").0, true).is_ok());
+        assert!(queue.waiting.lock().next_long(&mut Vec::new()).is_none());
+        assert!(queue.waiting.lock().long_of.is_empty(), "also where none stays");
+    }
+
+    #[test]
+    fn a_large_command_goes_behind_what_commands_need() {
+        let queue = Queue::default();
+        let needed = vec![insert("dar", "needed", "x")];
+        queue.push_own(needed, |waiting| &mut waiting.needed).unwrap();
+        let (large, _outcome) = submission(1, "large");
+        assert!(queue.push(large, true).is_ok());
+        let next = || queue.waiting.lock().next_long(&mut Vec::new());
+        assert!(next().is_none(), "it is not in the log");
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-needed"]);
+        assert!(next().is_none(), "it is on its way");
+        queue.finish_batch();
+        assert!(next().is_some());
+    }
+
+    #[test]
+    fn what_the_leader_asks_of_a_held_branch_waits_too() {
+        let queue = Queue::default();
+        queue.hold(Some(crate::testing::key("dar")));
+        for (name, branch) in [("one", "dar"), ("other", "else"), ("two", "dar")] {
+            let command = vec![insert(branch, name, "x")];
+            queue.push_own(command, |waiting| &mut waiting.own).unwrap();
+        }
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-other"]);
+        queue.hold(None);
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-one", "insert-two"]);
     }
 
     #[test]
