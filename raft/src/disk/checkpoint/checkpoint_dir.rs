@@ -4,7 +4,7 @@
 //! back; no chunk is removed that a listed, pinned or incoming checkpoint refers to. Refused: a
 //! manifest that is damaged; it is renamed and kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -150,7 +150,8 @@ impl CheckpointDir {
     ) -> Result<CheckpointId, CheckpointError> {
         let _writing = self.writing.lock();
         self.make_dirs()?;
-        let before = self.newest();
+        let newest = self.newest();
+        let before = newest.iter().flat_map(|newest| newest.manifest.by_name()).collect();
         let mut sink =
             ChunkWriter { dir: self, before, chunks: Vec::new(), new: Vec::new(), error: None };
         frozen.write(&mut sink);
@@ -312,7 +313,8 @@ impl CheckpointDir {
 /// and all later calls do nothing.
 struct ChunkWriter<'a> {
     dir: &'a CheckpointDir,
-    before: Option<Arc<StoredCheckpoint>>,
+    /// Those of the checkpoint before, by name.
+    before: HashMap<&'a str, &'a ChunkInfo>,
     chunks: Vec<ChunkInfo>,
     /// The chunks that became files in this session.
     new: Vec<ChunkInfo>,
@@ -336,8 +338,10 @@ impl ChunkWriter<'_> {
     }
 
     fn try_keep(&mut self, name: &str) -> Result<(), CheckpointError> {
-        let before = self.before.as_ref().and_then(|before| before.manifest.chunk(name));
-        let chunk = before.ok_or_else(|| CheckpointError::NotKept { name: name.to_owned() })?;
+        let chunk = *self
+            .before
+            .get(name)
+            .ok_or_else(|| CheckpointError::NotKept { name: name.to_owned() })?;
         // The length only: to read every kept chunk would make a checkpoint as slow as the state is
         // large. Other damage is found by the verifier.
         let path = self.dir.chunk_path(&chunk.hash);

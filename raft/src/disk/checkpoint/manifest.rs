@@ -2,6 +2,7 @@
 //!
 //! Promise: a hash over the list is part of the encoding, so a damaged manifest is never decoded.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -41,9 +42,10 @@ impl Manifest {
         codec::decode(list).map_err(|error| CheckpointError::damaged(file, error.to_string()))
     }
 
-    /// The chunk with this name.
-    pub(super) fn chunk(&self, name: &str) -> Option<&ChunkInfo> {
-        self.chunks.iter().find(|chunk| chunk.name == name)
+    /// The chunks by their names. For whoever asks for many: a branch with a long history has
+    /// thousands.
+    pub(super) fn by_name(&self) -> HashMap<&str, &ChunkInfo> {
+        self.chunks.iter().map(|chunk| (chunk.name.as_str(), chunk)).collect()
     }
 }
 

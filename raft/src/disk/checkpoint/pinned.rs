@@ -4,7 +4,7 @@
 //! written is never returned, and finding one requests a verification of all chunks.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -66,8 +66,12 @@ impl PinnedCheckpoint {
         reader: impl FnOnce(&dyn ChunkSource) -> T,
         must_verify: impl Fn(&ChunkInfo) -> bool,
     ) -> Result<T, CheckpointError> {
-        let reading =
-            ReadSession { pinned: self, read: RefCell::default(), damage: RefCell::default() };
+        let reading = ReadSession {
+            pinned: self,
+            by_name: self.stored.manifest.by_name(),
+            read: RefCell::default(),
+            damage: RefCell::default(),
+        };
         let made = reader(&reading);
         // A `ChunkSource` cannot return an error, so the first one was kept aside.
         let ReadSession { read, damage, .. } = reading;
@@ -137,6 +141,7 @@ impl PinnedCheckpoint {
 /// The chunks of a checkpoint during one call of [`PinnedCheckpoint::read`].
 struct ReadSession<'a> {
     pinned: &'a PinnedCheckpoint,
+    by_name: HashMap<&'a str, &'a ChunkInfo>,
     /// The chunks that were asked for.
     read: RefCell<BTreeSet<[u8; 32]>>,
     /// The error of the first damaged one.
@@ -145,7 +150,7 @@ struct ReadSession<'a> {
 
 impl ChunkSource for ReadSession<'_> {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
-        let chunk = self.pinned.stored.manifest.chunk(name)?;
+        let chunk = *self.by_name.get(name)?;
         self.read.borrow_mut().insert(chunk.hash);
         match self.pinned.chunk(chunk) {
             Ok(bytes) => Some(bytes),
