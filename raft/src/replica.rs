@@ -291,7 +291,7 @@ impl Replica {
         writes: &mut Vec<StoreWrite>,
     ) -> Result<EntryResult, Fatal> {
         // What waits behind a long entry is bounded: it must be finished for more.
-        if self.backlog.is_full() {
+        if inner.long.is_some() && self.backlog.is_full() {
             self.finish_long(inner)?;
         }
         loop {
@@ -456,6 +456,7 @@ impl Replica {
             let Some(id) = self.position(&inner).applied else { return rebuild.finish(0) };
             (id.index, self.prepare(&inner), inner.machine.freeze())
         };
+        rebuild.state_taken();
         let newest = match prepared {
             Some(prepared) => self.write(prepared).map_err(fatal)?,
             None => self.checkpoints.newest(self.key),

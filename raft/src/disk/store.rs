@@ -357,13 +357,16 @@ impl GroupStore {
 /// Changes that are written during a rebuild, by index.
 #[derive(Default)]
 struct RebuildBacklog {
+    /// Whether it has a bound. Not before the state for the rebuild is taken: whoever takes it may
+    /// wait for the very entries whose changes would wait here.
+    is_bounded: bool,
     bytes: usize,
     writes: Vec<(u64, Vec<StoreWrite>)>,
 }
 
 impl RebuildBacklog {
     fn is_full_for(&self, bytes: usize) -> bool {
-        self.bytes > 0 && self.bytes + bytes > STORE_REBUILD_BACKLOG_BYTES
+        self.is_bounded && self.bytes > 0 && self.bytes + bytes > STORE_REBUILD_BACKLOG_BYTES
     }
 
     fn keep(&mut self, bytes: usize, index: u64, writes: Vec<StoreWrite>) {
@@ -401,6 +404,14 @@ pub struct StoreRebuild {
 }
 
 impl StoreRebuild {
+    /// The state for the rebuild is taken: from now on, who has more changes than the backlog holds
+    /// waits for the rebuild.
+    pub fn state_taken(&self) {
+        if let Some(backlog) = &mut *self.store.backlog.lock() {
+            backlog.is_bounded = true;
+        }
+    }
+
     /// Adds a change. Blocks while the queue is full. Errors of the database are reported by
     /// [`StoreRebuild::finish`].
     pub fn put(&mut self, write: StoreWrite) {

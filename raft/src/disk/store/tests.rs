@@ -146,6 +146,37 @@ fn deleted_database_is_recreated_with_index_zero() {
 }
 
 #[test]
+fn changes_wait_for_a_rebuild_only_once_its_state_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = StoreFiles::open(&dir.path().join("store")).unwrap();
+    let store = files.open_group(GROUP).unwrap();
+    let rebuild = store.rebuild().unwrap();
+    let (written, is_written) = std::sync::mpsc::channel();
+    let writer = Arc::clone(&store);
+    let writing = std::thread::spawn(move || {
+        // Each is more than half of the bound.
+        let large = "x".repeat(STORE_REBUILD_BACKLOG_BYTES / 2 + 1);
+        for index in 1..=4 {
+            writer.write(index, vec![put(&index.to_string(), &large)]);
+            written.send(index).unwrap();
+            if index == 3 {
+                std::thread::park();
+            }
+        }
+    });
+    let next = || is_written.recv_timeout(LONG).unwrap();
+    assert_eq!([next(), next(), next()], [1, 2, 3], "whoever takes the state may wait for them");
+    rebuild.state_taken();
+    writing.thread().unpark();
+    assert!(is_written.recv_timeout(Duration::from_millis(50)).is_err(), "the backlog is full");
+    rebuild.finish(0).unwrap();
+    assert_eq!(next(), 4);
+    writing.join().unwrap();
+    assert!(store.wait(4, LONG));
+    assert_eq!(all(&store).len(), 4);
+}
+
+#[test]
 fn damaged_database_opens_or_is_recreated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
