@@ -40,10 +40,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Busy` and `MemoryFull`, as the write itself would be refused.
-    fn check_write(&self, requester: Requester, head: &WriteHead) -> Result<(), RouteError> {
-        let _ = (requester, head);
-        Ok(())
-    }
+    fn check_write(&self, requester: Requester, head: &WriteHead) -> Result<(), RouteError>;
 
     /// Looks something up. A branch:module that was never written to is answered as its
     /// definition and seed would make it, without being created.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actors::status::{ClusterStatus, LocalReplicas};
 use actors::{
     ChangeError, Cursor, Follow, NotReady, Post, Requester, RouteError, Store, TopicSubscription,
+    WriteHead,
 };
 use futures::future::BoxFuture;
 use gateway::{Gateway, GatewayConfig, StoreCall, frame_calls, route_calls};
@@ -58,6 +59,10 @@ impl Store for Recorder {
     ) -> BoxFuture<'static, Result<Outcome, RouteError>> {
         self.saw(StoreCall::Submit);
         self.fake.submit_for(requester, command)
+    }
+
+    fn check_write(&self, requester: Requester, head: &WriteHead) -> Result<(), RouteError> {
+        self.fake.check_write(requester, head)
     }
 
     fn read_for(
