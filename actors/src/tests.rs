@@ -520,7 +520,8 @@ async fn a_command_is_refused_until_its_level_is_agreed() {
     let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
     let timeout = Duration::from_secs(10);
     let by = crate::shares::Requester::default();
-    let submitted = leader.0.writes.submit_here(partition, by, command.clone(), timeout);
+    let cost = crate::partition::weight::CommandCost::of(&command);
+    let submitted = leader.0.writes.submit_here(partition, by, command.clone(), cost, timeout);
     let proposed = submitted.await;
     assert!(matches!(proposed, Err(Refusal::Unavailable { .. })), "{proposed:?}");
     accept(&store, insert("dar", "n2", "x")).await;

@@ -14,6 +14,7 @@ use super::writes::attempt_timeout;
 use crate::limits::CATCH_UP_BYTES;
 use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::offload::{event_bytes, offload, reply_bytes};
+use crate::partition::weight::CommandCost;
 use crate::peers::Inbox;
 use crate::shares::Requester;
 
@@ -120,8 +121,9 @@ impl ClusterStore {
         let Ok(partition) = self.0.catalogue_client.locate(&command.key) else {
             return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
-        let timeout = attempt_timeout(&command);
-        let outcome = self.0.writes.submit_here(partition, requester, command, timeout).await;
+        let cost = CommandCost::of(&command);
+        let timeout = attempt_timeout(&command, cost);
+        let outcome = self.0.writes.submit_here(partition, requester, command, cost, timeout).await;
         reply(outcome, PeerReply::Outcome)
     }
 

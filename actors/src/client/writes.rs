@@ -23,7 +23,7 @@ use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
 use crate::partition::proposer::{OutcomeSender, Submission};
-use crate::partition::weight::{CommandCost, is_bulk, rough_bytes, weight_of_body};
+use crate::partition::weight::{CommandCost, is_bulk, weight_of_body};
 use crate::shares::{Requester, ShareLimiter};
 use crate::store::{RouteError, WriteHead};
 
@@ -110,21 +110,19 @@ impl Writes {
         if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
             command.id.session.insert(0, '@');
         }
-        let deadline = Instant::now() + deadline(&command);
-        let is_large = is_long(&command);
-        let request = SubmitRequest { writes: self, partition, requester, command };
+        let cost = CommandCost::of(&command);
+        let deadline = Instant::now() + deadline(&command, cost);
+        let request = SubmitRequest { writes: self, partition, requester, command, cost };
         let asked = self.leaders.ask(GroupId::from(partition), &request, deadline).await;
         // Of writes alone: bulk operations have places of their own, and theirs being taken says
         // nothing of those of writes.
         if let Err(refusal @ Refusal::Exhausted { .. }) = &asked
             && !is_bulk(&request.command.request)
         {
-            let SubmitRequest { command, .. } = &request;
-            let weight = CommandCost::of(command).weight;
-            self.refusals.insert(&command.key, requester, weight, refusal);
+            self.refusals.insert(&request.command.key, requester, cost.weight, refusal);
         }
-        if is_large {
-            // Of a hundred thousand values, which are let go of one by one.
+        if cost.bytes > PIECE_BYTES {
+            // Of perhaps a hundred thousand values, which are let go of one by one.
             raft::drop_beside(request.command);
         }
         asked.map_err(route_error)
@@ -139,6 +137,7 @@ impl Writes {
         partition: PartitionId,
         requester: Requester,
         command: Command,
+        cost: CommandCost,
         timeout: Duration,
     ) -> Result<Outcome, Refusal> {
         let Some(local) = self.partitions.get(partition) else {
@@ -149,7 +148,6 @@ impl Writes {
         if command.request.adds() {
             self.memory.check(MemoryClass::Branches, 0).map_err(Refusal::MemoryFull)?;
         }
-        let cost = CommandCost::of(&command);
         let share = self.shares.acquire(requester, cost.weight);
         let share = share.map_err(|it| Refusal::exhausted(BusyScope::Node, it))?;
         let (reply, outcome) = OutcomeSender::new(share);
@@ -175,6 +173,7 @@ struct SubmitRequest<'a> {
     partition: PartitionId,
     requester: Requester,
     command: Command,
+    cost: CommandCost,
 }
 
 impl LeaderRequest for SubmitRequest<'_> {
@@ -182,7 +181,7 @@ impl LeaderRequest for SubmitRequest<'_> {
 
     fn message(&self) -> (Priority, Bytes) {
         let encoded = || encode(&PeerRequest::SubmitFor(self.requester, self.command.clone()));
-        let message = offload(rough_bytes(&self.command), encoded);
+        let message = offload(self.cost.bytes, encoded);
         (priority_of(&self.command, message.len()), message)
     }
 
@@ -191,30 +190,30 @@ impl LeaderRequest for SubmitRequest<'_> {
     }
 
     fn attempt_timeout(&self) -> Duration {
-        attempt_timeout(&self.command)
+        attempt_timeout(&self.command, self.cost)
     }
 
     async fn perform(&self, timeout: Duration) -> Result<Outcome, Refusal> {
-        let Self { writes, partition, requester, command } = self;
-        writes.submit_here(*partition, *requester, command.clone(), timeout).await
+        let Self { writes, partition, requester, command, cost } = self;
+        writes.submit_here(*partition, *requester, command.clone(), *cost, timeout).await
     }
 }
 
 /// Whether a command takes long, as far as it says itself: in the log, or where it is applied.
-fn is_long(command: &Command) -> bool {
-    is_bulk(&command.request) || rough_bytes(command) > PIECE_BYTES
+fn is_long(command: &Command, cost: CommandCost) -> bool {
+    is_bulk(&command.request) || cost.bytes > PIECE_BYTES
 }
 
 /// How long a command may take in all.
-fn deadline(command: &Command) -> Duration {
-    if is_long(command) { LONG_DEADLINE } else { REQUEST_DEADLINE }
+fn deadline(command: &Command, cost: CommandCost) -> Duration {
+    if is_long(command, cost) { LONG_DEADLINE } else { REQUEST_DEADLINE }
 }
 
 /// How long one attempt waits for its outcome. All the time there is for a command that takes long:
 /// a second attempt beside the first would only stand behind it. Where the leader changes, the
 /// attempt ends by that.
-pub(crate) fn attempt_timeout(command: &Command) -> Duration {
-    if is_long(command) { LONG_DEADLINE } else { ATTEMPT_TIMEOUT }
+pub(crate) fn attempt_timeout(command: &Command, cost: CommandCost) -> Duration {
+    if is_long(command, cost) { LONG_DEADLINE } else { ATTEMPT_TIMEOUT }
 }
 
 /// The priority of a command on its way to its leader: large ones, and those whose answer may be

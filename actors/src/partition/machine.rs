@@ -42,7 +42,7 @@ pub(crate) struct PartitionMachine {
 struct LongApply {
     key: BranchKey,
     /// The state before it.
-    before: Partition,
+    before: Arc<Partition>,
     /// What it came to, once the work has run.
     result: Arc<Mutex<Option<LongResult>>>,
 }
@@ -88,7 +88,7 @@ impl PartitionMachine {
         let Some(long) = &self.long else { return false };
         match entry {
             PartitionEntry::Batch(batch) => batch.commands.iter().any(|it| it.key == long.key),
-            PartitionEntry::Piece(part) => part.is_last(),
+            PartitionEntry::Piece(piece) => piece.is_last(),
         }
     }
 
@@ -129,15 +129,14 @@ impl PartitionMachine {
     /// Takes a piece of a large command. With the last one its work begins, which touches nothing
     /// but its branch; until it is finished, entries of other branches are applied and its own are
     /// blocked.
-    fn stage(&mut self, index: u64, part: BatchPiece) -> ApplyStep<Vec<AppliedCommand>> {
-        let before = self.state.clone();
-        let command = self.state.stage(part);
-        let Some(command) = command else {
+    fn stage(&mut self, index: u64, piece: BatchPiece) -> ApplyStep<Vec<AppliedCommand>> {
+        let before = piece.is_last().then(|| Arc::new(self.state.clone()));
+        let (Some(command), Some(before)) = (self.state.stage(piece), before) else {
             self.applied.publish(index, self.state.clone(), Vec::new());
             return ApplyStep::Done(Vec::new());
         };
         let (key, result) = (command.key().clone(), Arc::new(Mutex::new(None)));
-        self.applied.begin_long(key.clone(), Arc::new(before.clone()));
+        self.applied.begin_long(key.clone(), Arc::clone(&before));
         self.applied.publish(index, self.state.clone(), Vec::new());
         self.long = Some(LongApply { key, before, result: Arc::clone(&result) });
         ApplyStep::Long(Box::new(move || *result.lock() = Some(run_long(command))))
@@ -176,7 +175,7 @@ impl raft::Machine for PartitionMachine {
             PartitionEntry::Batch(batch) => {
                 ApplyStep::Done(self.apply_batch(index, &batch, writes))
             }
-            PartitionEntry::Piece(part) => self.stage(index, part),
+            PartitionEntry::Piece(piece) => self.stage(index, piece),
         })
     }
 
@@ -197,7 +196,7 @@ impl raft::Machine for PartitionMachine {
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {
-        let state = self.long.as_ref().map_or(&self.state, |long| &long.before);
+        let state = self.long.as_ref().map_or(&self.state, |long| &*long.before);
         // Kept until the checkpoint is durable: only then is it known which events are on disk. A
         // later freeze takes its place, and one whose checkpoint failed is never asked about.
         *self.frozen.lock() = Some(state.clone());

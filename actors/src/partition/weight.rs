@@ -76,7 +76,7 @@ const BULK_CHANGES: usize = 512;
 const DEFINITION_BYTES: usize = 64 * 1024;
 
 /// A command's size, near enough to bound a batch.
-pub(crate) fn rough_bytes(command: &Command) -> usize {
+fn rough_bytes(command: &Command) -> usize {
     match &command.request {
         Request::Transaction(transaction) => {
             let sizes = transaction.mutations.iter().map(|mutation| match mutation {

@@ -129,8 +129,10 @@ impl Queue {
 
     /// An entry is in the log, or was given up: what was needed in it is there, or asked for again.
     pub(super) fn finish_batch(&self) {
-        self.waiting.lock().needed_under_way = false;
-        self.long_added.notify_one();
+        // Nearly always there was nothing, and nobody is woken.
+        if std::mem::take(&mut self.waiting.lock().needed_under_way) {
+            self.long_added.notify_one();
+        }
     }
 
     /// Nothing of this branch comes out from now on; `None`: all of them come.
