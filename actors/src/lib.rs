@@ -17,6 +17,7 @@ mod client;
 mod clock;
 mod condition;
 mod control;
+mod fair_queue;
 mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
@@ -42,6 +43,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod turns;
 
 pub use background::in_background;
 pub use client::ClusterStore;
@@ -56,3 +58,4 @@ pub use store::{
     ChangeError, Cursor, DeltaStream, Follow, FollowItem, FrameKey, Frames, NotReady, Post,
     RouteError, SharedDelta, Store, TopicPosts, TopicSubscription, WriteHead,
 };
+pub use turns::{Turn, TurnQueue};

@@ -26,7 +26,6 @@ pub(crate) mod activations;
 pub(crate) mod applied;
 pub(crate) mod branch;
 pub(crate) mod branch_quota;
-mod fair_queue;
 pub(crate) mod machine;
 pub(crate) mod proposer;
 mod transfer;

@@ -13,7 +13,8 @@
 //! - a query whose client has left, or that took `READ_TIMEOUT`, looks at a slice of rows more at
 //!   most; what it found by then it may still have to sort;
 //! - queries have only some of the background's threads at once: what else is done there, such as
-//!   snapshots and large bodies, does not wait for them.
+//!   snapshots and large bodies, does not wait for them;
+//! - addresses and their connections take turns (`turns.rs`).
 //!
 //! Refused: more than `QUERIES_AT_ONCE` that run or wait, and more of one address than leaves some
 //! to others; the next is told whose bound it met.
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Answer, Branch, BranchReadError, Read, Reject, StillWanted};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::background::{self, in_background};
@@ -30,14 +31,15 @@ use crate::limits::{QUERIES_AT_ONCE, QUERY_THREADS, READ_INLINE_WORK, READ_TIMEO
 use crate::message::{BusyScope, Refusal};
 use crate::shares::{Requester, ShareLimiter};
 use crate::snapshots::Snapshots;
+use crate::turns::TurnQueue;
 
 /// The pool of one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ReadPool {
     /// One place for each query that runs or waits, shared by addresses.
     places: ShareLimiter,
-    /// One permit for each that runs.
-    turns: Arc<Semaphore>,
+    /// One for each that runs.
+    turns: TurnQueue,
     snapshots: Snapshots,
 }
 
@@ -46,7 +48,7 @@ impl ReadPool {
     pub(crate) fn new(address_percent: u8) -> Self {
         Self {
             places: ShareLimiter::new(QUERIES_AT_ONCE, address_percent),
-            turns: Arc::new(Semaphore::new(QUERY_THREADS)),
+            turns: TurnQueue::new(QUERY_THREADS),
             snapshots: Snapshots::default(),
         }
     }
@@ -96,8 +98,8 @@ impl ReadPool {
         };
         // Counted from here: the wait for a turn is part of what the client waits for.
         let deadline = Instant::now() + timeout;
-        let turn = tokio::time::timeout_at(deadline, Arc::clone(&self.turns).acquire_owned());
-        let Ok(Ok(turn)) = turn.await else { return timed_out() };
+        let turn = tokio::time::timeout_at(deadline, self.turns.take(requester));
+        let Ok(turn) = turn.await else { return timed_out() };
         let (reply, answer) = oneshot::channel();
         background::spawn(move || {
             // Whoever asked holds the other end: it is closed once the client has left.
@@ -162,8 +164,10 @@ mod tests {
         let refused = Ok(Err(Reject::ReadTimeout { after_ms: 20 }));
         assert_eq!(pool.query(NODE, Duration::from_millis(20), endless).await, refused);
         // The same where its turn does not come.
-        let turns = u32::try_from(QUERY_THREADS).unwrap();
-        let _turns = pool.turns.acquire_many(turns).await.unwrap();
+        let mut turns = Vec::new();
+        for _ in 0..QUERY_THREADS {
+            turns.push(pool.turns.take(NODE).await);
+        }
         assert_eq!(pool.query(NODE, Duration::from_millis(20), |_| finished()).await, refused);
     }
 
@@ -203,8 +207,9 @@ mod tests {
         let defect = pool.query(NODE, LONG, |_| panic!("a test asked for it")).await;
         assert_eq!(defect, Ok(Err(Reject::Defect)));
         // Waited for: it is told before the thread has let go of the turn.
-        let turns = u32::try_from(QUERY_THREADS).unwrap();
-        assert!(pool.turns.acquire_many(turns).await.is_ok());
+        while pool.turns.free() < QUERY_THREADS {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +221,7 @@ mod tests {
                 tokio::spawn(async move { pool.query(NODE, LONG, endless).await })
             })
             .collect();
-        while pool.turns.available_permits() > 0 {
+        while pool.turns.free() > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(in_background(|| 1).await, Ok(1));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actors::{FrameKey, Frames, Memory, MemoryClass, Requester, ShareLimiter};
+use actors::{FrameKey, Frames, Memory, MemoryClass, Requester, ShareLimiter, TurnQueue};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Incarnation, Offset};
@@ -42,10 +42,10 @@ pub(crate) struct AppState {
     pub(crate) renders: Arc<Semaphore>,
     /// What is on its way to this node.
     pub(crate) arrivals: Arrivals,
-    /// One permit for each body being read that is neither small nor large.
-    pub(crate) body_turns: Arc<Semaphore>,
-    /// One permit for each large body or message being read and decided.
-    pub(crate) large_turns: Arc<Semaphore>,
+    /// One for each body being read that is neither small nor large.
+    pub(crate) body_turns: TurnQueue,
+    /// One for each large body or message being read and decided.
+    pub(crate) large_turns: TurnQueue,
     /// The last frames that carry a snapshot. Locked while they are written: one session reads the
     /// snapshot, and all others that send the same events wait for its frames.
     pub(crate) snapshot_frames: tokio::sync::Mutex<Option<SnapshotFrames>>,
@@ -102,8 +102,8 @@ impl AppState {
             ),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
             arrivals,
-            body_turns: Arc::new(Semaphore::new(BODIES_AT_ONCE)),
-            large_turns: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            body_turns: TurnQueue::new(BODIES_AT_ONCE),
+            large_turns: TurnQueue::new(LARGE_AT_ONCE),
             snapshot_frames: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),

@@ -17,10 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actors::{Exhausted, Requester};
+use actors::{Exhausted, Requester, Turn};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::arrivals::{Arrival, Arrivals};
 use crate::client_address::ClientAddress;
@@ -71,13 +70,10 @@ struct State {
     /// Whether the node did not read since the last look.
     paused: bool,
     /// The turn of the large request that is being answered.
-    turn: Option<WorkPermit>,
+    turn: Option<Turn>,
     /// What it takes of the node's connections.
     place: ConnectionPlace,
 }
-
-/// The right to have a large body or message read and decided, given back when dropped.
-pub(crate) type WorkPermit = OwnedSemaphorePermit;
 
 impl Intake {
     /// That of a new connection.
@@ -221,7 +217,7 @@ impl Intake {
     }
 
     /// Keeps the turn of a large request until it is answered.
-    pub(crate) fn keeps(&self, turn: WorkPermit) {
+    pub(crate) fn keeps(&self, turn: Turn) {
         self.state().turn = Some(turn);
     }
 

@@ -16,9 +16,6 @@ pub const SMALL_BODY_BYTES_MAX: usize = 128 * 1024;
 pub const LARGE_AT_ONCE: usize = 8;
 /// The same for bodies up to it that are beyond `READ_INLINE_BYTES`: read, but not decided.
 pub const BODIES_AT_ONCE: usize = 16;
-/// How long a whole body or message waits for its turn: as long as eight large ones before it take.
-/// Beyond it: 429, or close code 1013.
-pub const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Events of one delta answer: more than a shop makes while a till is away for an hour.
 pub const DELTA_EVENTS_MAX: u32 = 1_000;
 /// Largest body with whole tables, definitions or seeds, in bytes (decision 25). Beyond it: 413.
@@ -171,12 +168,11 @@ pub const ARRIVAL_BYTES_MIN: usize = LARGE_BODY_BYTES_MAX / 2 * 3;
 /// | sends a head | `head_read_max` | it ends |
 /// | sends a head beyond its address's share | `SILENCE_MAX_WHEN_FULL` | it ends |
 /// | sends a body or message | as `SLOWEST_ARRIVAL_BYTES_PER_SECOND` says | 408, close code 1008 |
-/// | waits with a large body or message for its turn | `TURN_WAIT_MAX` | 429, close code 1013 |
+/// | waits with a large body or message for its turn | `turn_wait_max` | 429, close code 1013 |
 /// | has closed its side while a read goes on | `half_closed_read_max` | 503 |
 /// | has closed its side while a change goes on | as the change takes | it is answered |
-/// | takes nothing of an answer | `answer_stall_max` | it ends |
+/// | takes nothing of an answer, also of that which makes it a socket | `answer_stall_max` | it ends |
 /// | asks for nothing more | `keep_alive_max` | it ends |
-/// | becomes a socket | `upgrade_max` | it ends |
 /// | is a socket and silent, or takes nothing | `idle_max`, `stall_max` | close code 1001, 1013 |
 /// | is told goodbye | `GOODBYE_MAX`, and as long again | it ends |
 /// | still sends what is refused | `LINGER_MAX` | it ends |
@@ -205,11 +201,12 @@ pub struct Limits {
     pub head_read_max: Duration,
     /// Over how long it is judged whether a body or message comes fast enough.
     pub pace_window: Duration,
+    /// How long a whole body or message waits for its turn: as long as eight large ones before it
+    /// take. Beyond it: 429, or close code 1013.
+    pub turn_wait_max: Duration,
     /// How long a connection may stay without a request after the last one: above what browsers
     /// and proxies keep one for.
     pub keep_alive_max: Duration,
-    /// How long a connection may take to become a socket once that is agreed on.
-    pub upgrade_max: Duration,
     /// How long a read goes on for a client that has closed its side: it may be gone.
     pub half_closed_read_max: Duration,
     /// How often a socket is pinged: below the idle limit of common proxies.
@@ -242,8 +239,8 @@ impl Default for Limits {
             first_byte_max: Duration::from_secs(30),
             head_read_max: Duration::from_secs(15),
             pace_window: Duration::from_secs(10),
+            turn_wait_max: Duration::from_secs(10),
             keep_alive_max: Duration::from_secs(90),
-            upgrade_max: Duration::from_secs(10),
             half_closed_read_max: Duration::from_millis(500),
             ping_every: Duration::from_secs(25),
             idle_max: Duration::from_secs(60),

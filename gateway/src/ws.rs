@@ -30,6 +30,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -59,7 +60,12 @@ pub(crate) fn is_upgrade(request: &Request) -> bool {
 
 /// Makes a request into a session.
 pub(crate) async fn accept(app: App, request: Request) -> Response {
-    let mut parts = request.into_parts().0;
+    let (mut parts, body) = request.into_parts();
+    if !body.is_end_stream() {
+        // It would not become a socket before its body is there, and nobody reads that.
+        let message = "a request that becomes a WebSocket has no body: leave it out";
+        return ApiError::new(Problem::InvalidUpgrade, message).into_response();
+    }
     let Ok(principal) = Principal::from_request_parts(&mut parts, &()).await;
     // axum checks the request; the connection is taken as the library has it, since axum's own
     // socket cannot send a message in several frames.
@@ -101,17 +107,15 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
         .max_message_size(Some(message_bytes_max))
         .max_frame_size(Some(message_bytes_max));
     tokio::spawn(async move {
-        match tokio::time::timeout(app.limits.upgrade_max, upgrade).await {
-            Ok(Ok(upgraded)) => {
+        // Once the answer is written; a connection that takes nothing of it ends (`connection.rs`).
+        match upgrade.await {
+            Ok(upgraded) => {
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
                 intake.becomes_socket();
                 Box::pin(socket::run(app, store, socket, intake, held)).await;
             }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a connection ended before it was a WebSocket");
-            }
-            Err(_) => tracing::debug!("a connection did not become a WebSocket in time"),
+            Err(error) => tracing::debug!(%error, "a connection ended before it was a WebSocket"),
         }
         drop((place, tracked));
     });

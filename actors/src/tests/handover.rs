@@ -135,7 +135,12 @@ async fn a_leader_that_cannot_begin_says_why() {
         }
     });
     group(old).transfer_leader(group(new).replica()).await.unwrap();
-    wait_until("the other one is elected", || group(new).status().is_leader).await;
+    // Its heartbeats are answered: until the first is, the status shows no leader at all.
+    wait_until("the other one leads", || {
+        let status = group(new).status();
+        status.is_leader && status.has_quorum
+    })
+    .await;
     let refused = store.submit(insert("dar", "n1", "x")).await;
     let Err(RouteError::Unavailable { reason, .. }) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("of 3 replicas 2 have a full disk"), "{reason}");

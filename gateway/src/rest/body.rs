@@ -10,11 +10,10 @@
 //! large one.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actors::{RouteError, in_background};
+use actors::{RouteError, Turn, in_background};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use bytes::{Bytes, BytesMut};
@@ -25,8 +24,8 @@ use tokio::time::{sleep, sleep_until};
 use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::held::RequestMemory;
-use crate::intake::{Intake, Pace, WorkPermit};
-use crate::limits::{BODY_BYTES_MAX, READ_INLINE_BYTES, TURN_WAIT_MAX};
+use crate::intake::{Intake, Pace};
+use crate::limits::{BODY_BYTES_MAX, READ_INLINE_BYTES};
 
 /// The largest body of a route, in bytes, among the extensions of its requests.
 #[derive(Debug, Clone, Copy)]
@@ -123,13 +122,13 @@ async fn gather(
 }
 
 /// The right to have a body of this size read.
-async fn turn(app: &App, intake: &Intake, bytes: usize) -> Result<WorkPermit, ApiError> {
+async fn turn(app: &App, intake: &Intake, bytes: usize) -> Result<Turn, ApiError> {
     let turns = if bytes > BODY_BYTES_MAX { &app.large_turns } else { &app.body_turns };
     tokio::select! {
         biased;
         () = intake.cut() => Err(over_budget()),
-        turn = Arc::clone(turns).acquire_owned() => turn.map_err(|_| over_budget()),
-        () = sleep(TURN_WAIT_MAX) => Err(over_budget()),
+        turn = turns.take(intake.requester()) => Ok(turn),
+        () = sleep(app.limits.turn_wait_max) => Err(over_budget()),
     }
 }
 

@@ -4,24 +4,23 @@
 //!
 //! A turn is for reading it; beyond the usual size, also until what it asked for is decided.
 
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actors::{HeldMemory, Memory, MemoryClass, in_background};
+use actors::{HeldMemory, Memory, MemoryClass, Turn, TurnQueue, in_background};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
 
 use crate::app::AppState;
-use crate::intake::{Intake, WorkPermit};
-use crate::limits::{MESSAGE_BYTES_MAX, REQUEST_COST, TURN_WAIT_MAX};
+use crate::intake::Intake;
+use crate::limits::{MESSAGE_BYTES_MAX, REQUEST_COST};
 use crate::ws::dialect::{ClientFrame, Dialect, UnreadableFrame};
 
 /// The large messages of one socket.
 pub(crate) struct LargeMessages {
-    usual_turns: Arc<Semaphore>,
-    large_turns: Arc<Semaphore>,
+    usual_turns: TurnQueue,
+    large_turns: TurnQueue,
+    turn_wait_max: Duration,
     memory: Memory,
     reading: Option<ReadingMessage>,
     /// The turn of the one that is being decided.
@@ -30,7 +29,7 @@ pub(crate) struct LargeMessages {
 
 /// The turn of a message, and what it takes of the node's memory.
 struct LargeMessagePermit {
-    _permit: Option<WorkPermit>,
+    _turn: Turn,
     _held: HeldMemory,
 }
 
@@ -53,10 +52,9 @@ struct ReadingMessage {
 impl LargeMessages {
     /// None yet.
     pub(crate) fn new(app: &AppState) -> Self {
-        let (usual_turns, large_turns) =
-            (Arc::clone(&app.body_turns), Arc::clone(&app.large_turns));
-        let memory = app.memory.clone();
-        Self { usual_turns, large_turns, memory, reading: None, turn: None }
+        let (usual_turns, large_turns) = (app.body_turns.clone(), app.large_turns.clone());
+        let (turn_wait_max, memory) = (app.limits.turn_wait_max, app.memory.clone());
+        Self { usual_turns, large_turns, turn_wait_max, memory, reading: None, turn: None }
     }
 
     /// Whether one waits, is read or is being decided.
@@ -74,12 +72,12 @@ impl LargeMessages {
         now: Instant,
     ) {
         let is_large = message.len() > MESSAGE_BYTES_MAX;
-        let turns = Arc::clone(if is_large { &self.large_turns } else { &self.usual_turns });
+        let turns = if is_large { &self.large_turns } else { &self.usual_turns }.clone();
         let memory = self.memory.clone();
         let read = Box::pin(async move {
-            let permit = turns.acquire_owned().await.ok();
+            let turn = turns.take(intake.requester()).await;
             let held = memory.hold(MemoryClass::Requests, message.len() as u64 * REQUEST_COST);
-            let turn = LargeMessagePermit { _permit: permit, _held: held };
+            let turn = LargeMessagePermit { _turn: turn, _held: held };
             intake.delivered();
             let read = in_background(move || {
                 if is_large && !dialect.brings_snapshot(&message) {
@@ -91,7 +89,7 @@ impl LargeMessages {
             let message = read.await.unwrap_or(ReadMessage::Failed);
             (Some(turn).filter(|_| is_large), message)
         });
-        self.reading = Some(ReadingMessage { read, until: now + TURN_WAIT_MAX });
+        self.reading = Some(ReadingMessage { read, until: now + self.turn_wait_max });
     }
 
     /// Ready with the one that came, when it is read.
@@ -125,12 +123,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_message_waits_until_another_is_decided() {
-        let large_turns = Arc::new(Semaphore::new(1));
+        let large_turns = TurnQueue::new(1);
         let memory = Memory::unlimited();
         let messages = || LargeMessages {
             memory: memory.clone(),
-            usual_turns: Arc::new(Semaphore::new(1)),
-            large_turns: Arc::clone(&large_turns),
+            usual_turns: TurnQueue::new(1),
+            large_turns: large_turns.clone(),
+            turn_wait_max: Duration::ZERO,
             reading: None,
             turn: None,
         };

@@ -11,11 +11,14 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::client::Served;
+use crate::client::{Served, until};
 
 const TABLE: &str = "/api/branches/dar/modules/pos/tables/tickets";
 const SYNC: &str = "/api/sync/dar/pos";
 const QUERY: &str = "/api/query/module";
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\n\
+                       upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const SHORT: Duration = Duration::from_millis(300);
 
 /// The head of a request with a body of so many bytes.
@@ -155,6 +158,58 @@ async fn a_client_that_half_closes_gets_its_answer() {
 }
 
 #[tokio::test]
+async fn a_large_one_without_a_turn_is_refused_in_time() {
+    const TURNS: u64 = 8;
+    let served = Served::new(|config| config.limits.turn_wait_max = SHORT).await;
+    served.enter("dar").await;
+    let text = "x".repeat(1_100_000);
+    let tables =
+        format!(r#"{{"tickets":[{{"id":"a","title":"{text}"}}],"thing":[{{"a":"x","b":1}}]}}"#);
+    let rows = format!(r#"{{"snapshot":{{"tables":{tables}}}}}"#);
+    let large = head(SYNC, rows.len(), "connection: close\r\n") + &rows;
+    served.fake.orders().hold_outcomes.store(true, Ordering::SeqCst);
+    let mut held = Vec::new();
+    for _ in 0..TURNS {
+        held.push(said(&served, large.as_bytes()).await);
+    }
+    until(|| served.fake.orders().submitted.load(Ordering::SeqCst) == TURNS).await;
+    let answer = to_end(&mut said(&served, large.as_bytes()).await).await;
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    let mut socket = served.open("/ws").await;
+    socket.say(&format!(r#"{{"type":"publish","topic":"sync::dar::pos","data":{rows}}}"#)).await;
+    assert_eq!(socket.goodbye().await.0, 1013);
+    // Smaller ones never wait for it, and those that have their turn are answered.
+    let small = said(&served, (head(QUERY, 2, "connection: close\r\n") + "{}").as_bytes()).await;
+    assert!(to_end(&mut { small }).await.starts_with("HTTP/1.1 400 "));
+    (0..TURNS).for_each(|_| served.fake.release_outcome());
+    for mut stream in held {
+        let answer = to_end(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_says_no_goodbye_ends() {
+    let served = Served::new(|config| config.limits.idle_max = SHORT).await;
+    let mut stream = said(&served, UPGRADE.as_bytes()).await;
+    // It reads all that comes and says nothing: neither a word nor a goodbye.
+    let heard = to_end(&mut stream).await;
+    assert!(heard.starts_with("HTTP/1.1 101 ") && heard.contains("nothing was heard"), "{heard}");
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_does_not_become_a_socket() {
+    let served = Served::new(|config| config.limits.keep_alive_max = SHORT).await;
+    // Neither where the body comes nor where it does not.
+    for body in ["", "{", "{   }"] {
+        let upgrade = UPGRADE.replace("connection:", "content-length: 5\r\nconnection:") + body;
+        let heard = to_end(&mut said(&served, upgrade.as_bytes()).await).await;
+        assert!(heard.starts_with("HTTP/1.1 400 "), "{body}: {heard}");
+        assert!(heard.contains("has no body"), "{body}: {heard}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_ends() {
     let served = Served::new(|config| config.limits.first_byte_max = SHORT).await;
     assert_eq!(to_end(&mut said(&served, b"").await).await, "");
@@ -225,9 +280,6 @@ async fn a_message_that_stalls_closes_its_socket_with_1008() {
 #[tokio::test]
 async fn a_frame_that_is_none_closes_its_socket_with_1002() {
     let served = Served::new(|_| {}).await;
-    let upgrade = "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\n\
-                   upgrade: websocket\r\nsec-websocket-version: 13\r\n\
-                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let long_ping = [&[0x89, 0xfe, 0, 126, 0, 0, 0, 0][..], &[b'x'; 126]].concat();
     for (what, frame) in [
         ("not masked", &b"\x81\x02{}"[..]),
@@ -238,7 +290,7 @@ async fn a_frame_that_is_none_closes_its_socket_with_1002() {
         ("a long ping", &long_ping),
         ("a goodbye of one byte", b"\x88\x81\0\0\0\0\x03"),
     ] {
-        let mut stream = said(&served, upgrade.as_bytes()).await;
+        let mut stream = said(&served, UPGRADE.as_bytes()).await;
         // The goodbye is not lost where more was sent.
         stream.write_all(frame).await.unwrap();
         stream.write_all(&[0; 10_000]).await.unwrap();

@@ -1,7 +1,7 @@
 //! Client: how the stories speak to a gateway.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -253,4 +253,13 @@ pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
     path.iter().fold(value, |value, name| {
         value.get(name).unwrap_or_else(|| panic!("{name} is missing in {}", value.to_json()))
     })
+}
+
+/// Waits for it, for some seconds at most.
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it did not come to pass");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

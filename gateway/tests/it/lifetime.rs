@@ -8,7 +8,7 @@ use model::{Action, RecordMutation, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Served, at};
+use crate::client::{Served, at, until};
 
 fn insert(n: usize, bytes: usize) -> RecordMutation {
     let record = [("id", format!("t-{n}")), ("title", "x".repeat(bytes))].into_iter().collect();
@@ -17,14 +17,6 @@ fn insert(n: usize, bytes: usize) -> RecordMutation {
 
 fn sequence(frame: &Value) -> u64 {
     at(frame, &["sequence"]).as_u64().unwrap()
-}
-
-async fn until(what: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !what() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it did not come to pass");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

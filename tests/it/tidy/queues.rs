@@ -10,11 +10,12 @@ const PAGE: &str = "docs/overload.md";
 const CRATES: [&str; 4] = ["actors/src/", "gateway/src/", "node/src/", "raft/src/"];
 /// What makes a queue or hands out places. One that holds a single value at a time, `watch` and
 /// `oneshot`, needs no bound.
-const MAKERS: [&str; 5] = [
+const MAKERS: [&str; 6] = [
     "mpsc::channel(",
     "broadcast::channel(",
     "sync_channel(",
     "Semaphore::new(",
+    "TurnQueue::new(",
     "ShareLimiter::new(",
 ];
 /// What has no bound.

@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{OutcomeSender, Submission};
+use crate::fair_queue::FairQueue;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_COMMANDS_MAX};
 use crate::message::{BusyScope, Refusal};
-use crate::partition::fair_queue::FairQueue;
 use crate::partition::weight::CommandCost;
 use crate::shares::Requester;
 

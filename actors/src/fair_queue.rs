@@ -1,4 +1,5 @@
-//! Fair queue: commands that wait for the proposer, in turns between those who sent them.
+//! Fair queue: commands that wait for the proposer, and work that waits for its turn, in turns
+//! between those who sent them.
 //!
 //! Weighted fair queueing: each requester has a queue of its own, and a clock counts the turns.
 //! A command is due when its requester, given an equal part of its address's part, would have had
@@ -27,7 +28,7 @@ const UNIT: u64 = 1 << 16;
 const DUE_WEIGHT_MAX: u64 = BATCH_CHANGES_MAX;
 
 /// Items with a requester and a weight.
-pub(super) struct FairQueue<T> {
+pub(crate) struct FairQueue<T> {
     /// What each address has had by now that had something waiting all the time.
     clock: u64,
     flows: HashMap<Requester, Flow<T>>,
@@ -67,7 +68,7 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> FairQueue<T> {
     /// Adds an item behind those of its requester. The weight is 1 at least.
-    pub(super) fn push(&mut self, requester: Requester, weight: u64, item: T) {
+    pub(crate) fn push(&mut self, requester: Requester, weight: u64, item: T) {
         let flow = self
             .flows
             .entry(requester)
@@ -82,7 +83,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Adds an item before those of its requester: it came out, and was not for now.
-    pub(super) fn push_front(&mut self, requester: Requester, weight: u64, item: T) {
+    pub(crate) fn push_front(&mut self, requester: Requester, weight: u64, item: T) {
         match self.flows.get_mut(&requester) {
             Some(flow) if !flow.items.is_empty() => {
                 flow.items.push_front((weight.max(1), item));
@@ -93,7 +94,7 @@ impl<T> FairQueue<T> {
     }
 
     /// The item whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub(crate) fn pop(&mut self) -> Option<T> {
         let (_, requester) = self.due.pop_first()?;
         let flow = self.flows.get_mut(&requester)?;
         let (weight, item) = flow.items.pop_front()?;
@@ -111,7 +112,7 @@ impl<T> FairQueue<T> {
 
     /// What the next item weighs. Items that are gone are passed over and given out: the one behind
     /// them has their turn.
-    pub(super) fn next_weight(
+    pub(crate) fn next_weight(
         &mut self,
         is_gone: impl Fn(&T) -> bool,
         gone: &mut Vec<T>,
@@ -136,7 +137,7 @@ impl<T> FairQueue<T> {
 
     /// How many items wait.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
