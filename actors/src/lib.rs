@@ -58,4 +58,4 @@ pub use store::{
     ChangeError, Cursor, DeltaStream, Follow, FollowItem, FrameKey, Frames, NotReady, Post,
     RouteError, SharedDelta, Store, TopicPosts, TopicSubscription, WriteHead,
 };
-pub use turns::{Turn, TurnQueue};
+pub use turns::{TurnQueue, WorkPermit};

@@ -146,7 +146,7 @@ impl Inner {
         } else {
             return Ok(());
         };
-        Err(Exhausted { scope, retry_after: state.rate.time_for(held.max(amount)) })
+        Err(Exhausted { scope, retry_after: state.rate.time_for(held.max(amount), Instant::now()) })
     }
 
     /// What an address that holds so much may take more, of what is free.
@@ -213,9 +213,14 @@ impl ReturnRate {
         (self.since, self.returned) = (Some(now), 0);
     }
 
-    /// How long until so much is given back; the longest where nothing was yet.
-    fn time_for(&self, amount: u64) -> Duration {
-        let seconds = amount as f64 / self.per_second;
+    /// How long until so much is given back; the longest where nothing was, or not for long.
+    fn time_for(&self, amount: u64, now: Instant) -> Duration {
+        let window = self.since.map_or(Duration::ZERO, |since| now - since);
+        // What was given back before a pause says nothing of what will be after it.
+        let has_paused = window > 2 * Self::WINDOW;
+        let per_second =
+            if has_paused { self.returned as f64 / window.as_secs_f64() } else { self.per_second };
+        let seconds = amount as f64 / per_second;
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(RETRY_AFTER_MAX);
         time.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
     }
@@ -342,5 +347,15 @@ mod tests {
         let millis = retry_after.as_millis();
         assert!((600..=900).contains(&millis), "{millis}");
         drop(held);
+    }
+
+    #[test]
+    fn what_was_given_back_before_a_pause_promises_nothing() {
+        let (began, mut rate) = (Instant::now(), ReturnRate::default());
+        assert_eq!(rate.time_for(100, began), RETRY_AFTER_MAX, "nothing was yet");
+        let at = |millis| began + Duration::from_millis(millis);
+        (0..=10).for_each(|n| rate.returned(100, at(n * 100)));
+        assert!(rate.time_for(500, at(1_000)) < Duration::from_millis(600));
+        assert_eq!(rate.time_for(500, at(3_600_000)), RETRY_AFTER_MAX);
     }
 }

@@ -20,11 +20,11 @@ pub struct TurnQueue(Arc<Mutex<State>>);
 
 struct State {
     free: usize,
-    waiting: FairQueue<oneshot::Sender<Turn>>,
+    waiting: FairQueue<oneshot::Sender<WorkPermit>>,
 }
 
 /// The right to do it now; the next one's when dropped.
-pub struct Turn(TurnQueue);
+pub struct WorkPermit(TurnQueue);
 
 impl TurnQueue {
     /// So many at once.
@@ -34,14 +34,14 @@ impl TurnQueue {
     }
 
     /// A turn, once it is this requester's. Whoever stops waiting has no turn.
-    pub async fn take(&self, requester: Requester) -> Turn {
+    pub async fn take(&self, requester: Requester) -> WorkPermit {
         let (sender, turn) = oneshot::channel();
         {
             let mut state = self.0.lock();
             if state.free > 0 {
                 state.free -= 1;
                 drop(state);
-                return Turn(self.clone());
+                return WorkPermit(self.clone());
             }
             state.waiting.push(requester, 1, sender);
         }
@@ -57,7 +57,7 @@ impl TurnQueue {
     }
 
     /// Whose turn is next, if somebody waits; else it is free.
-    fn next(&self) -> Option<oneshot::Sender<Turn>> {
+    fn next(&self) -> Option<oneshot::Sender<WorkPermit>> {
         let mut state = self.0.lock();
         let next = state.waiting.next_weight(oneshot::Sender::is_closed, &mut Vec::new());
         let next = next.and_then(|_| state.waiting.pop());
@@ -68,11 +68,11 @@ impl TurnQueue {
     }
 }
 
-impl Drop for Turn {
+impl Drop for WorkPermit {
     fn drop(&mut self) {
         if let Some(next) = self.0.next() {
             // Given back by whoever stopped waiting at this moment: that turn is dropped here.
-            drop(next.send(Turn(self.0.clone())));
+            drop(next.send(WorkPermit(self.0.clone())));
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    fn waits(turns: &TurnQueue, address: u8, connection: u64) -> BoxFuture<'static, Turn> {
+    fn waits(turns: &TurnQueue, address: u8, connection: u64) -> BoxFuture<'static, WorkPermit> {
         let turns = turns.clone();
         let requester = Requester { address: Some([10, 0, 0, address].into()), connection };
         let mut wait = Box::pin(async move { turns.take(requester).await });

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actors::{Exhausted, Requester, Turn};
+use actors::{Exhausted, Requester, WorkPermit};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -70,7 +70,7 @@ struct State {
     /// Whether the node did not read since the last look.
     paused: bool,
     /// The turn of the large request that is being answered.
-    turn: Option<Turn>,
+    turn: Option<WorkPermit>,
     /// What it takes of the node's connections.
     place: ConnectionPlace,
 }
@@ -217,7 +217,7 @@ impl Intake {
     }
 
     /// Keeps the turn of a large request until it is answered.
-    pub(crate) fn keeps(&self, turn: Turn) {
+    pub(crate) fn keeps(&self, turn: WorkPermit) {
         self.state().turn = Some(turn);
     }
 

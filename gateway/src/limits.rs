@@ -171,7 +171,7 @@ pub const ARRIVAL_BYTES_MIN: usize = LARGE_BODY_BYTES_MAX / 2 * 3;
 /// | waits with a large body or message for its turn | `turn_wait_max` | 429, close code 1013 |
 /// | has closed its side while a read goes on | `half_closed_read_max` | 503 |
 /// | has closed its side while a change goes on | as the change takes | it is answered |
-/// | takes nothing of an answer, also of that which makes it a socket | `answer_stall_max` | it ends |
+/// | takes nothing of an answer, that to an upgrade too | `answer_stall_max` | it ends |
 /// | asks for nothing more | `keep_alive_max` | it ends |
 /// | is a socket and silent, or takes nothing | `idle_max`, `stall_max` | close code 1001, 1013 |
 /// | is told goodbye | `GOODBYE_MAX`, and as long again | it ends |

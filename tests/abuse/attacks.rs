@@ -84,6 +84,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     shares::BATCHES,
     bulk::REPLACE,
     bulk::SAME_PARTITION,
+    bulk::DEFINE,
     bulk::PURGE,
     arrivals::SLOW,
     arrivals::UNFINISHED,

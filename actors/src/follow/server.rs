@@ -49,7 +49,6 @@ impl FeedServer {
             return None;
         }
         let mut running = self.running.lock();
-        running.retain(|_, pump| !pump.is_finished());
         // A feed that attaches again takes the place it has.
         if running.len() >= FEEDS_MAX && !running.contains_key(&(to, feed)) {
             return None;
@@ -58,8 +57,13 @@ impl FeedServer {
         let (view, live) = local.applied.subscribe(key);
         let offset = view.branch(key).map(|b| b.head().offset).unwrap_or_default();
         let pump = Pump { peers: Arc::clone(&self.peers), group, to, feed, offset };
+        let pumps = Arc::clone(&self.running);
+        let work = async move {
+            pump.run(live).await;
+            leave(&pumps, (to, feed));
+        };
         // One that sent to this feed before is dropped, and ends.
-        running.insert((to, feed), AbortOnDropHandle::new(tokio::spawn(pump.run(live))));
+        running.insert((to, feed), AbortOnDropHandle::new(tokio::spawn(work)));
         Some(offset)
     }
 
@@ -71,6 +75,16 @@ impl FeedServer {
     /// A link broke or was made anew: whoever follows over it asks again.
     pub(crate) fn link_changed(&self, peer: NodeId) {
         self.running.lock().retain(|(node, _), _| *node != peer);
+    }
+}
+
+/// The task that calls this has ended, and gives its place back: looking for such whenever a feed
+/// begins would cost as much as there are feeds.
+fn leave(pumps: &Mutex<Pumps>, place: (NodeId, u64)) {
+    let mut running = pumps.lock();
+    // Its place may be another's by now.
+    if running.get(&place).is_some_and(|pump| pump.as_ref().id() == tokio::task::id()) {
+        running.remove(&place);
     }
 }
 

@@ -162,7 +162,7 @@ impl Proposer {
         queue: impl FnOnce(&mut Waiting) -> &mut VecDeque<Command>,
     ) -> Result<(), Refusal> {
         commands.iter().try_for_each(|command| self.levels.check(command))?;
-        self.queue.push_own(commands, queue)
+        self.queue.push_own(commands, |key| long::is_large(&self.applied, key), queue)
     }
 
     /// Whether some of the leader's own commands did not come into the log since this was asked

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actors::{RouteError, Turn, in_background};
+use actors::{RouteError, WorkPermit, in_background};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use bytes::{Bytes, BytesMut};
@@ -122,7 +122,7 @@ async fn gather(
 }
 
 /// The right to have a body of this size read.
-async fn turn(app: &App, intake: &Intake, bytes: usize) -> Result<Turn, ApiError> {
+async fn turn(app: &App, intake: &Intake, bytes: usize) -> Result<WorkPermit, ApiError> {
     let turns = if bytes > BODY_BYTES_MAX { &app.large_turns } else { &app.body_turns };
     tokio::select! {
         biased;

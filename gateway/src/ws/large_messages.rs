@@ -7,7 +7,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actors::{HeldMemory, Memory, MemoryClass, Turn, TurnQueue, in_background};
+use actors::{HeldMemory, Memory, MemoryClass, TurnQueue, WorkPermit, in_background};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
@@ -29,7 +29,7 @@ pub(crate) struct LargeMessages {
 
 /// The turn of a message, and what it takes of the node's memory.
 struct LargeMessagePermit {
-    _turn: Turn,
+    _turn: WorkPermit,
     _held: HeldMemory,
 }
 

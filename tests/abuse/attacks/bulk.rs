@@ -55,6 +55,16 @@ pub(crate) const SAME_PARTITION: Attack = Attack {
     run: |target, phase| async move { replace(&target, &neighbour()?, phase).await }.boxed(),
 };
 
+/// Its definition changed, which goes through all of its rows.
+pub(crate) const DEFINE: Attack = Attack {
+    name: "definitions",
+    about: "the definition of 100,000 rows changed again and again, in the same partition",
+    memory_max_mib: 1536,
+    shown_by: &["200"],
+    prepare: SAME_PARTITION.prepare,
+    run: |target, phase| async move { define(&target, phase).await }.boxed(),
+};
+
 /// Everything away and back again.
 pub(crate) const PURGE: Attack = Attack {
     name: "bulk-purge",
@@ -115,6 +125,21 @@ async fn replace(target: &Target, branch: &str, phase: Duration) -> Result<Answe
     };
     let all = join_all(bodies.iter().map(attacker)).await;
     Ok(counted(all.into_iter().flatten()))
+}
+
+async fn define(target: &Target, phase: Duration) -> Result<Answers> {
+    let end = Instant::now() + phase;
+    let mut answers = Answers::default();
+    for n in 0.. {
+        if Instant::now() >= end {
+            break;
+        }
+        let body = json!({ "dedupBytes": (1 + n % 2) * 1024 * 1024 });
+        let reply = target.client.send_json("PATCH", "/api/modules/pos", None, &body).await;
+        let status = reply.map_or_else(|_| "none".to_owned(), |reply| reply.status.to_string());
+        *answers.0.entry(status).or_default() += 1;
+    }
+    Ok(answers)
 }
 
 async fn fill(target: &Target) -> Result<()> {

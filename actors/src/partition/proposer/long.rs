@@ -6,17 +6,18 @@
 //! its last piece it is applied beside the others (`machine.rs`).
 //!
 //! Promise: one at a time of a partition. Until its last piece is proposed nothing of it can be
-//! done, so whatever goes wrong before is told as such. Refused: the leader's own commands.
+//! done, so whatever goes wrong before is told as such.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Batch, BatchPiece, BranchKey, Command};
+use model::{AppliedCommand, Batch, BatchPiece, BranchKey, Command};
 use raft::{ProposeError, TypedGroup};
 
-use super::queue::Queue;
-use super::{ElapsedTime, OutcomeSender, Submission, answer, millis, random};
+use super::queue::{LongSubmission, Queue};
+use super::{ElapsedTime, Submission, answer, millis, random};
 use crate::handover::Handover;
 use crate::level_gate::LevelGate;
 use crate::limits::{LONG_ROWS, PIECE_BYTES};
@@ -28,6 +29,19 @@ use crate::partition::weight::is_bulk;
 /// The same where time is simulated: commands there are small, and many should be in pieces.
 #[cfg(any(test, feature = "simulation"))]
 const SIMULATED_PIECE_BYTES: usize = 200;
+
+/// And modules small, of which many should count as large.
+#[cfg(any(test, feature = "simulation"))]
+const SIMULATED_LONG_ROWS: u64 = 4;
+
+/// Rows of a large branch.
+fn long_rows() -> u64 {
+    #[cfg(any(test, feature = "simulation"))]
+    if raft::simulated::is_active() {
+        return SIMULATED_LONG_ROWS;
+    }
+    LONG_ROWS
+}
 
 /// Bytes of a piece.
 fn piece_bytes() -> usize {
@@ -41,13 +55,15 @@ fn piece_bytes() -> usize {
 /// Whether a command takes long: it is large itself, or rewrites a large module.
 pub(super) fn is_long(submission: &Submission, applied: &AppliedPartition) -> bool {
     let Command { key, request, .. } = &submission.command;
-    submission.cost.bytes > piece_bytes() || is_bulk(request) && rows(applied, key) > LONG_ROWS
+    submission.cost.bytes > piece_bytes() || is_bulk(request) && is_large(applied, key)
 }
 
-/// Of the module, and of what a restore may bring back.
-fn rows(applied: &AppliedPartition, key: &BranchKey) -> u64 {
+/// Whether what goes through all of a branch takes long: its module, and what a restore may bring
+/// back.
+pub(super) fn is_large(applied: &AppliedPartition, key: &BranchKey) -> bool {
     let view = applied.view();
-    view.branch(key).map_or(0, |branch| branch.head().rows + branch.archived_rows())
+    let rows = view.branch(key).map_or(0, |branch| branch.head().rows + branch.archived_rows());
+    rows > long_rows()
 }
 
 /// Proposes what takes long, for the term this node leads.
@@ -69,47 +85,61 @@ impl LongProposer {
         }
         self.queue.hold(None);
         loop {
-            let submission = self.queue.next_long().await;
-            let (requester, key) = (submission.requester, submission.command.key.clone());
-            self.propose(submission).await;
-            self.queue.finish_long(requester, key);
+            match self.queue.next_long().await {
+                LongSubmission::Client(submission) => self.propose_for_client(submission).await,
+                LongSubmission::Own(command) => self.propose_own(command).await,
+            }
             self.queue.hold(None);
             self.group.store_caught_up().await;
         }
     }
 
-    async fn propose(&self, submission: Submission) {
-        let Submission { command, reply, .. } = submission;
+    async fn propose_for_client(&self, submission: Submission) {
+        let Submission { requester, command, reply, .. } = submission;
+        let key = command.key.clone();
+        match self.propose(command, || reply.is_abandoned()).await {
+            Ok(applied) => answer(&self.applied, &applied, vec![(0, reply)]),
+            Err(refusal) => reply.answer(Err(refusal)),
+        }
+        self.queue.finish_long(requester, key);
+    }
+
+    async fn propose_own(&self, command: Command) {
+        if let Err(refusal) = self.propose(command, || false).await {
+            tracing::debug!(?refusal, "a definition of a large branch did not come into the log");
+            self.queue.own_lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What the command came to.
+    async fn propose(
+        &self,
+        command: Command,
+        is_abandoned: impl Fn() -> bool,
+    ) -> Result<Vec<AppliedCommand>, Refusal> {
         if let Some(refusal) = self.handover.refusal_for_full_disks(&self.group) {
-            return reply.answer(Err(refusal));
+            return Err(refusal);
         }
         let key = command.key.clone();
         let batch = self.stamp(command);
         let split = raft::blocking(move || BatchPiece::split(&batch, piece_bytes())).await;
-        let Ok(mut pieces) = split else {
-            return reply.answer(Err(Refusal::NotLeader { hint: None }));
-        };
-        let Some(last) = pieces.pop() else { return reply.answer(Err(Refusal::Indeterminate)) };
+        let mut pieces = split.map_err(|_| Refusal::NotLeader { hint: None })?;
+        let last = pieces.pop().ok_or(Refusal::Indeterminate)?;
         for piece in pieces {
             // Nobody waits for it, and nothing of it is done without the last piece.
-            if reply.is_abandoned() {
-                return;
+            if is_abandoned() {
+                return Err(given_up());
             }
-            if let Err(error) = self.group.propose(Some(self.term), self.encode(piece)).await {
-                return reply.answer(Err(self.refusal_of_piece(error)));
-            }
+            let proposed = self.group.propose(Some(self.term), self.encode(piece)).await;
+            proposed.map_err(|error| self.refusal_of_piece(error))?;
         }
         // From the last piece on the branch is rewritten.
         self.queue.hold(Some(key));
-        self.propose_last(last, reply).await;
-    }
-
-    async fn propose_last(&self, piece: BatchPiece, reply: OutcomeSender) {
-        match self.group.propose(Some(self.term), self.encode(piece)).await {
+        match self.group.propose(Some(self.term), self.encode(last)).await {
             // Its pieces were not all there any more: too long passed between two of them.
-            Ok(entry) if entry.response.is_empty() => reply.answer(Err(given_up())),
-            Ok(entry) => answer(&self.applied, &entry.response, vec![(0, reply)]),
-            Err(error) => reply.answer(Err(self.handover.refusal(error, &self.group))),
+            Ok(entry) if entry.response.is_empty() => Err(given_up()),
+            Ok(entry) => Ok(entry.response),
+            Err(error) => Err(self.handover.refusal(error, &self.group)),
         }
     }
 

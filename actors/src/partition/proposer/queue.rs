@@ -4,9 +4,10 @@
 //! - the small commands of one requester for one branch come out in the order in which they went
 //!   in, and behind its large ones that went in before; a large one may pass small ones before it;
 //! - while the last piece of a large command is decided, no other command of its branch comes out:
-//!   in the log behind it, it would hold up all that are in its entry.
+//!   in the log behind it, it would hold up all that are in its entry;
+//! - nor while a definition for a large branch waits: commands behind it may need it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -32,6 +33,10 @@ pub(super) struct Waiting {
     submissions: FairQueue<Submission>,
     /// Those that take long, which go into the log one by one beside the others.
     long: FairQueue<Submission>,
+    /// The leader's own that take long, by branch: they go the same way.
+    own_long: BTreeMap<BranchKey, VecDeque<Command>>,
+    /// Whether the last one that went was the leader's own, so that a client's is next.
+    owned_last_long: bool,
     /// How many of each requester for each branch wait there or are under way: what it sends behind
     /// them goes there, too.
     long_of: HashMap<(Requester, BranchKey), usize>,
@@ -46,6 +51,14 @@ pub(super) struct Waiting {
     owned_last: bool,
     /// Whether the task has ended, and nothing is proposed any more.
     ended: bool,
+}
+
+/// A command that takes long.
+pub(super) enum LongSubmission {
+    /// A client's. [`Queue::finish_long`] follows.
+    Client(Submission),
+    /// The leader's own.
+    Own(Command),
 }
 
 /// The queue before the log. What waits in it is bounded by the shares of those who wait, and of
@@ -85,44 +98,53 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds commands of the leader's own to one of its two queues, all or none.
+    /// Adds commands of the leader's own to one of its two queues, or to those that take long; all
+    /// or none.
     ///
     /// # Errors
     /// Why they were not taken.
     pub(super) fn push_own(
         &self,
         commands: Vec<Command>,
+        is_long: impl Fn(&BranchKey) -> bool,
         queue: impl FnOnce(&mut Waiting) -> &mut VecDeque<Command>,
     ) -> Result<(), Refusal> {
         let mut waiting = self.waiting.lock();
         if waiting.ended {
             return Err(Refusal::NotLeader { hint: None });
         }
+        let (long, small): (Vec<_>, Vec<_>) =
+            commands.into_iter().partition(|command| is_long(&command.key));
+        let own_long: usize = waiting.own_long.values().map(VecDeque::len).sum();
         let queue = queue(&mut waiting);
-        if queue.len() + commands.len() > LEADER_COMMANDS_MAX {
+        if (queue.len() + small.len()).max(own_long + long.len()) > LEADER_COMMANDS_MAX {
             return Err(Refusal::Busy { what: BusyScope::Node });
         }
-        queue.extend(commands);
+        queue.extend(small);
+        for command in long {
+            waiting.own_long.entry(command.key.clone()).or_default().push_back(command);
+        }
         drop(waiting);
         self.added.notify_one();
+        self.long_added.notify_one();
         Ok(())
     }
 
-    /// The next command that takes long, once there is one. [`Queue::finish_long`] follows.
-    pub(super) async fn next_long(&self) -> Submission {
+    /// The next command that takes long, once there is one.
+    pub(super) async fn next_long(&self) -> LongSubmission {
         loop {
             let mut abandoned = Vec::new();
             let next = self.waiting.lock().next_long(&mut abandoned);
             // Without the lock, as they give their shares back.
             drop(abandoned);
             match next {
-                Some(submission) => return submission,
+                Some(next) => return next,
                 None => self.long_added.notified().await,
             }
         }
     }
 
-    /// A command that took long is decided, or was given up.
+    /// A client's command that took long is decided, or was given up.
     pub(super) fn finish_long(&self, requester: Requester, key: BranchKey) {
         self.waiting.lock().forget_long(requester, key);
     }
@@ -214,9 +236,14 @@ impl Waiting {
         builder
     }
 
+    /// Whether nothing of this branch comes out now.
+    fn is_held(&self, branch: &BranchKey) -> bool {
+        self.held.as_ref() == Some(branch) || self.own_long.contains_key(branch)
+    }
+
     /// Adds a command of the leader's own, unless its branch is held.
     fn add_own(&mut self, builder: &mut BatchBuilder, command: Command) {
-        if self.held.as_ref() == Some(&command.key) {
+        if self.is_held(&command.key) {
             self.own_set_aside.push(command);
         } else {
             builder.add_own(command);
@@ -229,11 +256,44 @@ impl Waiting {
             && self.long_of.contains_key(&(submission.requester, submission.command.key.clone()))
     }
 
-    fn next_long(&mut self, abandoned: &mut Vec<Submission>) -> Option<Submission> {
+    /// The leader and clients take turns.
+    fn next_long(&mut self, abandoned: &mut Vec<Submission>) -> Option<LongSubmission> {
         // Not before what commands need: this one may be among them, and it goes its own way.
         if !self.needed.is_empty() || self.needed_under_way {
             return None;
         }
+        let first = self.own_long.keys().next().cloned();
+        let mut branch = first.filter(|_| !self.owned_last_long);
+        if branch.is_none()
+            && let Some(submission) = self.next_long_of_clients(abandoned)
+        {
+            let key = &submission.command.key;
+            if !self.own_long.contains_key(key) {
+                self.owned_last_long = false;
+                return Some(LongSubmission::Client(submission));
+            }
+            // Not before the definition that it may need.
+            branch = Some(key.clone());
+            let (requester, weight) = (submission.requester, submission.cost.weight);
+            self.long.push_front(requester, weight, submission);
+        }
+        let branch = branch.or_else(|| self.own_long.keys().next().cloned())?;
+        self.owned_last_long = true;
+        self.next_own_long(branch).map(LongSubmission::Own)
+    }
+
+    /// The leader's own for this branch, which is held from now on.
+    fn next_own_long(&mut self, branch: BranchKey) -> Option<Command> {
+        let commands = self.own_long.get_mut(&branch)?;
+        let command = commands.pop_front();
+        if commands.is_empty() {
+            self.own_long.remove(&branch);
+        }
+        self.held = Some(branch);
+        command
+    }
+
+    fn next_long_of_clients(&mut self, abandoned: &mut Vec<Submission>) -> Option<Submission> {
         let is_gone = |submission: &Submission| submission.reply.is_abandoned();
         let next = self.long.next_weight(is_gone, abandoned);
         for gone in abandoned.iter() {
@@ -261,7 +321,7 @@ impl Waiting {
             && builder.takes(weight)
             && let Some(submission) = self.submissions.pop()
         {
-            if self.held.as_ref() == Some(&submission.command.key) {
+            if self.is_held(&submission.command.key) {
                 self.set_aside.push(submission);
                 continue;
             }
@@ -326,6 +386,11 @@ mod tests {
 
     type Answer = Result<Outcome, Refusal>;
 
+    fn of_client(next: LongSubmission) -> Submission {
+        let LongSubmission::Client(submission) = next else { panic!("it is the leader's own") };
+        submission
+    }
+
     fn packed(waiting: &mut Waiting) -> Vec<String> {
         let commands = waiting.next_batch(&mut Vec::new()).commands;
         commands.into_iter().map(|command| command.id.request).collect()
@@ -379,7 +444,7 @@ mod tests {
         let outcomes = [push(1, "large", true), push(1, "behind", false), push(2, "other", false)];
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-other"]);
         for expected in ["insert-large", "insert-behind"] {
-            let next = queue.next_long().await;
+            let next = of_client(queue.next_long().await);
             assert_eq!(next.command.id.request, expected);
             queue.finish_long(next.requester, next.command.key);
         }
@@ -396,7 +461,7 @@ mod tests {
         }
         let (stays, _outcome) = submission(1, "stays");
         assert!(queue.push(stays, true).is_ok());
-        let next = queue.next_long().await;
+        let next = of_client(queue.next_long().await);
         assert_eq!(next.command.id.request, "insert-stays");
         queue.finish_long(next.requester, next.command.key);
         assert!(queue.waiting.lock().long_of.is_empty());
@@ -409,7 +474,7 @@ mod tests {
     fn a_large_command_goes_behind_what_commands_need() {
         let queue = Queue::default();
         let needed = vec![insert("dar", "needed", "x")];
-        queue.push_own(needed, |waiting| &mut waiting.needed).unwrap();
+        queue.push_own(needed, |_| false, |waiting| &mut waiting.needed).unwrap();
         let (large, _outcome) = submission(1, "large");
         assert!(queue.push(large, true).is_ok());
         let next = || queue.waiting.lock().next_long(&mut Vec::new());
@@ -426,11 +491,65 @@ mod tests {
         queue.hold(Some(crate::testing::key("dar")));
         for (name, branch) in [("one", "dar"), ("other", "else"), ("two", "dar")] {
             let command = vec![insert(branch, name, "x")];
-            queue.push_own(command, |waiting| &mut waiting.own).unwrap();
+            queue.push_own(command, |_| false, |waiting| &mut waiting.own).unwrap();
         }
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-other"]);
         queue.hold(None);
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-one", "insert-two"]);
+    }
+
+    #[tokio::test]
+    async fn a_definition_of_a_large_branch_comes_before_what_needs_it() {
+        let queue = Queue::default();
+        let define = |name| {
+            let command = vec![insert("dar", name, "x")];
+            queue.push_own(command, |_| true, |waiting| &mut waiting.needed).unwrap();
+        };
+        let push = |connection, name, is_long| {
+            let (submission, outcome) = submission(connection, name);
+            assert!(queue.push(submission, is_long).is_ok());
+            outcome
+        };
+        define("first");
+        define("second");
+        let _outcomes = [push(1, "large", true), push(2, "small", false)];
+        for name in ["insert-first", "insert-second"] {
+            assert!(packed(&mut queue.waiting.lock()).is_empty(), "its branch is held");
+            let LongSubmission::Own(command) = queue.next_long().await else { panic!() };
+            assert_eq!(command.id.request, name);
+            queue.hold(None);
+        }
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-small"]);
+        assert_eq!(of_client(queue.next_long().await).command.id.request, "insert-large");
+    }
+
+    #[tokio::test]
+    async fn definitions_of_large_branches_take_turns_with_clients() {
+        let queue = Queue::default();
+        for n in 0..4 {
+            let command = vec![insert(&format!("large-{n}"), "own", "x")];
+            queue.push_own(command, |_| true, |waiting| &mut waiting.own).unwrap();
+        }
+        let outcomes: Vec<_> = (0..2)
+            .map(|n| {
+                let (submission, outcome) = submission(n, "client");
+                assert!(queue.push(submission, true).is_ok());
+                outcome
+            })
+            .collect();
+        let mut turns = String::new();
+        for _ in 0..6 {
+            match queue.next_long().await {
+                LongSubmission::Client(next) => {
+                    turns.push('c');
+                    queue.finish_long(next.requester, next.command.key);
+                }
+                LongSubmission::Own(_) => turns.push('o'),
+            }
+            queue.hold(None);
+        }
+        assert_eq!(turns, "ococoo");
+        drop(outcomes);
     }
 
     #[test]
