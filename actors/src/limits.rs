@@ -36,9 +36,9 @@ pub const BYTES_OF_WEIGHT: usize = 1024;
 pub const BRANCH_BULK_PERMITS: u64 = 64;
 /// Weight of all commands that wait on one node; the next is refused with 429.
 pub const NODE_WEIGHT_MAX: u64 = 64 * 1024;
-/// Commands of its own that a leader has waiting for one partition's log, such as definitions; it
-/// tries the rest a second later.
-pub const LEADER_COMMANDS_MAX: usize = 8192;
+/// Branches of one partition for which a leader has commands of its own waiting, such as
+/// definitions; it tries the rest a second later.
+pub const LEADER_BRANCHES_MAX: usize = 8192;
 /// Of a bound that all clients of a node share, what one address may hold alone, in percent, unless
 /// a node is set up otherwise: the other half is for everybody else.
 pub const ADDRESS_PERCENT: u8 = 50;

@@ -375,7 +375,7 @@ impl State {
         let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
         while let Some(key) = self.definitions_due.pop_first() {
             let due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
-            if !due.is_empty() && leadership.proposer.enqueue_own(due).is_err() {
+            if !due.is_empty() && leadership.proposer.enqueue_own(&key, due).is_err() {
                 self.definitions_due.insert(key);
                 return;
             }

@@ -136,12 +136,15 @@ impl Inner {
         // The node itself is no client, and has only the bound of everybody.
         let is_client = requester.address.is_some();
         let left = if is_client { self.left(free, of_address) } else { free };
+        // Beside others of its address a connection leaves them as much as it then holds.
+        let takes =
+            if of_address > of_connection { (2 * amount).saturating_sub(1) } else { amount };
         let (scope, held) = if amount > free || (amount > left && of_address == 0) {
             // Who holds nothing has not used up a share of its own.
             (ShareScope::Everybody, state.used)
         } else if amount > left {
             (ShareScope::Address, of_address)
-        } else if is_client && of_connection + amount > left {
+        } else if is_client && of_connection + takes > left {
             (ShareScope::Connection, of_connection)
         } else {
             return Ok(());
@@ -157,9 +160,10 @@ impl Inner {
         if percent == 100 {
             return free;
         }
-        let most = free.saturating_mul(percent) / (100 - percent);
-        let usual =
-            most.saturating_sub(of_address).min(free.saturating_sub(self.total / RESERVE_PART));
+        // What it takes is free no longer: it holds its share of both together, and no more.
+        let most = free.saturating_mul(percent);
+        let usual = most.saturating_sub(of_address.saturating_mul(100 - percent)) / 100;
+        let usual = usual.min(free.saturating_sub(self.total / RESERVE_PART));
         // Of the reserve: each takes a part of what is left.
         let first = (free / RESERVE_PART).max(1).min(free).saturating_sub(of_address);
         usual.max(first)
@@ -207,8 +211,10 @@ impl ReturnRate {
             return;
         }
         let now_per_second = self.returned as f64 / elapsed.as_secs_f64();
-        // Half of it is from the windows before, so that one pause does not look like a stop.
-        let before = if self.per_second > 0.0 { self.per_second } else { now_per_second };
+        // Half of it is from the windows before, so that one pause does not look like a stop; a
+        // long one is one.
+        let goes_on = self.per_second > 0.0 && elapsed <= 2 * Self::WINDOW;
+        let before = if goes_on { self.per_second } else { now_per_second };
         self.per_second = f64::midpoint(before, now_per_second);
         (self.since, self.returned) = (Some(now), 0);
     }
@@ -218,8 +224,8 @@ impl ReturnRate {
         let window = self.since.map_or(Duration::ZERO, |since| now - since);
         // What was given back before a pause says nothing of what will be after it.
         let has_paused = window > 2 * Self::WINDOW;
-        let per_second =
-            if has_paused { self.returned as f64 / window.as_secs_f64() } else { self.per_second };
+        let since_then = self.returned.max(1) as f64 / window.as_secs_f64();
+        let per_second = if has_paused { since_then } else { self.per_second };
         let seconds = amount as f64 / per_second;
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(RETRY_AFTER_MAX);
         time.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
@@ -305,7 +311,7 @@ mod tests {
     fn connections_of_one_address_leave_some_for_each_other() {
         let limiter = ShareLimiter::new(1000, 50);
         let first = all_of(&limiter, of(1, 1));
-        assert_eq!((first.0.len(), first.1), (334, ShareScope::Connection));
+        assert_eq!((first.0.len(), first.1), (250, ShareScope::Connection));
         let held: Vec<_> = (2..=5).map(|n| all_of(&limiter, of(1, n)).0).collect();
         assert!(held.iter().all(|shares| !shares.is_empty()));
         assert!(limiter.acquire(of(1, 77), 1).is_ok(), "a further one of the same address");
@@ -347,6 +353,20 @@ mod tests {
         let millis = retry_after.as_millis();
         assert!((600..=900).contains(&millis), "{millis}");
         drop(held);
+    }
+
+    #[test]
+    fn heavy_commands_of_an_address_leave_room_for_its_light_ones() {
+        for amount in 1..1_000 {
+            let limiter = ShareLimiter::new(16 * 1024, 50);
+            let take = |n| limiter.acquire(of(1, n), amount).ok();
+            let held: Vec<_> = (0..).map_while(take).collect();
+            assert!(limiter.used() <= 8 * 1024, "{amount}: it holds its share at most");
+            // Whatever its connections hold, another one can hold nearly as much in small pieces.
+            let light = (0..amount - 1).map(|n| limiter.acquire(of(1, 10_000 + n), 1).ok());
+            assert!(light.collect::<Vec<_>>().iter().all(Option::is_some), "{amount}");
+            drop(held);
+        }
     }
 
     #[test]

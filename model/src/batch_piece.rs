@@ -192,6 +192,8 @@ impl StagedChunk {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::command::{Action, Request, Transaction};
     use crate::outcome::Outcome;
@@ -200,7 +202,11 @@ mod tests {
 
     fn pieces(shop: &mut Shop, random: u8, id: &str) -> Vec<BatchPiece> {
         let mutations = vec![mutation(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
-        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
+        pieces_of(shop, random, Request::Transaction(Transaction::of(mutations)))
+    }
+
+    fn pieces_of(shop: &mut Shop, random: u8, request: Request) -> Vec<BatchPiece> {
+        let command = shop.command(request);
         let batch = Batch {
             level: codec::LEVEL,
             stamped: shop.now,
@@ -234,6 +240,20 @@ mod tests {
         shop.partition.finish(outcome);
         assert!(shop.partition.staged.is_none());
         assert_ne!(shop.branch().state_hash(), before);
+    }
+
+    #[test]
+    fn a_definition_in_pieces_shares_its_schema_with_other_branches() {
+        let mut shop = Shop::lenient();
+        let schema = Arc::clone(&shop.branch().definition().unwrap().schema);
+        let strict =
+            crate::testing::definition(crate::Validation::Strict, crate::VersionRule::Read);
+        let pieces = pieces_of(&mut shop, 1, Request::Define(Arc::new(strict)));
+        let outcome = stage(&mut shop, &pieces).unwrap().run().unwrap();
+        shop.partition.finish(outcome);
+        let definition = shop.branch().definition().unwrap();
+        assert_eq!(definition.validation, crate::Validation::Strict);
+        assert!(Arc::ptr_eq(&definition.schema, &schema));
     }
 
     #[test]

@@ -137,6 +137,11 @@ impl Partition {
     pub fn finish(&mut self, outcome: LongOutcome) -> AppliedCommand {
         let LongOutcome { mut branch, begins, applied } = outcome;
         if let Some(request) = &begins {
+            // It brought its own copy of the schema.
+            if let Some(definition) = branch.definition.as_mut() {
+                let schema = self.schemas.share(Arc::clone(&definition.schema));
+                Arc::make_mut(definition).schema = schema;
+            }
             share(&mut branch, request, &mut self.schemas, &mut self.tables);
         }
         match self.branches.get_mut(&applied.key) {

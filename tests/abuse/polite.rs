@@ -7,6 +7,8 @@ use serde_json::json;
 use tests::client::{Client, TablePath};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::attacks::Answers;
+
 /// Between two requests: half of them write.
 const PERIOD: Duration = Duration::from_millis(20);
 
@@ -22,8 +24,8 @@ pub(crate) struct PoliteClient {
 pub(crate) struct Latencies {
     /// Of answers, in ascending order, from when each request was due.
     took: Vec<Duration>,
-    /// Requests without a success.
-    pub(crate) failed: usize,
+    /// Requests without a success, by their answer.
+    pub(crate) failed: Answers,
 }
 
 impl Latencies {
@@ -32,6 +34,11 @@ impl Latencies {
         let last = self.took.len().saturating_sub(1);
         let at = (last as f64 * share).round() as usize;
         self.took.get(at).copied().unwrap_or_default()
+    }
+
+    /// How many requests had no success.
+    pub(crate) fn failed(&self) -> usize {
+        self.failed.0.values().sum()
     }
 
     /// How many answers there were.
@@ -65,8 +72,8 @@ impl PoliteClient {
         let mut seen = Latencies::default();
         for request in requests {
             match request.await? {
-                (true, took) => seen.took.push(took),
-                (false, _) => seen.failed += 1,
+                (None, took) => seen.took.push(took),
+                (Some(status), _) => *seen.failed.0.entry(status).or_default() += 1,
             }
         }
         seen.took.sort_unstable();
@@ -74,8 +81,8 @@ impl PoliteClient {
     }
 }
 
-/// One request; whether it succeeded.
-async fn ask(client: &Client, branch: &str, n: u64) -> bool {
+/// One request; its answer where that is no success.
+async fn ask(client: &Client, branch: &str, n: u64) -> Option<String> {
     let place = TablePath::pos(branch, "dining_tables");
     let record =
         json!({ "record": { "id": format!("polite-{}", n % 10), "name": format!("T{n}") } });
@@ -83,5 +90,12 @@ async fn ask(client: &Client, branch: &str, n: u64) -> bool {
         0 => client.send_json("PUT", &place.path(), None, &record).await,
         _ => client.get(&format!("{}?limit=5", place.path())).await,
     };
-    reply.is_ok_and(|reply| reply.ok().is_ok())
+    match reply {
+        Ok(reply) if (200..300).contains(&reply.status) => None,
+        Ok(reply) => {
+            let error = reply.body["error"].as_str().unwrap_or_default();
+            Some(format!("{} {error}", reply.status).trim_end().to_owned())
+        }
+        Err(_) => Some("none".to_owned()),
+    }
 }

@@ -57,10 +57,13 @@ impl FeedServer {
         let (view, live) = local.applied.subscribe(key);
         let offset = view.branch(key).map(|b| b.head().offset).unwrap_or_default();
         let pump = Pump { peers: Arc::clone(&self.peers), group, to, feed, offset };
-        let pumps = Arc::clone(&self.running);
+        // Not held by the task: the pumps end with the server.
+        let pumps = Arc::downgrade(&self.running);
         let work = async move {
             pump.run(live).await;
-            leave(&pumps, (to, feed));
+            if let Some(pumps) = pumps.upgrade() {
+                leave(&pumps, (to, feed));
+            }
         };
         // One that sent to this feed before is dropped, and ends.
         running.insert((to, feed), AbortOnDropHandle::new(tokio::spawn(work)));

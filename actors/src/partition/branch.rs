@@ -77,12 +77,12 @@ impl State {
     fn submit(&mut self, submission: Submission) {
         let BranchArguments { key, catalogue, applied, proposer, .. } = &self.arguments;
         let catalogue = Arc::clone(&catalogue.borrow());
-        // What is needed goes before all commands of clients, so that a definition is in the log
-        // before the command that needs it, whosever turn it is. Where it is lost without the
-        // command, the branch refuses that one as undefined, and the store asks again.
+        // What is needed is in the log before the command that needs it, whosever turn it is. Where
+        // it is lost without the command, the branch refuses that one as undefined, and the store
+        // asks again.
         let due = self.definition.commands_due(key, &catalogue, applied);
         if !due.is_empty() {
-            if let Err(refusal) = proposer.enqueue_needed(due) {
+            if let Err(refusal) = proposer.enqueue_needed(key, due) {
                 return submission.reply.answer(Err(refusal));
             }
             self.definition.sent(catalogue.revision);

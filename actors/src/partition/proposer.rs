@@ -12,15 +12,15 @@
 //! Refused: a command of a level that the cluster has not agreed on.
 
 mod long;
+mod own_queue;
 mod queue;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::mutant::{self, Mutant};
-use model::{AppliedCommand, Batch, Command, Outcome, Reject};
+use model::{AppliedCommand, Batch, BranchKey, Command, Outcome, Reject};
 use parking_lot::Mutex;
 use raft::{ProposeError, ScanLimit, TypedGroup};
 use tokio::sync::oneshot;
@@ -28,7 +28,8 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::long::LongProposer;
-use self::queue::{BatchBuilder, Queue, QueueEnd, Waiting};
+use self::own_queue::OwnRank;
+use self::queue::{BatchBuilder, Queue, QueueEnd};
 use super::applied::AppliedPartition;
 use super::machine::PartitionMachine;
 use super::weight::CommandCost;
@@ -138,31 +139,38 @@ impl Proposer {
         }
     }
 
-    /// Hands in commands that the leader proposes by itself, in this order: all or none. Nobody
-    /// waits for them; clients' commands take turns with them. Whether some did not come into the
-    /// log, [`Proposer::take_own_lost`] says.
+    /// Hands in what the leader asks of a branch by itself, in place of what it asked before.
+    /// Nobody waits for it; clients' commands take turns with it. Whether some did not come into
+    /// the log, [`Proposer::take_own_lost`] says.
     ///
     /// # Errors
-    /// Why they were not taken.
-    pub(crate) fn enqueue_own(&self, commands: Vec<Command>) -> Result<(), Refusal> {
-        self.enqueue_of_leader(commands, |waiting| &mut waiting.own)
+    /// Why it was not taken.
+    pub(crate) fn enqueue_own(&self, key: &BranchKey, asked: Vec<Command>) -> Result<(), Refusal> {
+        self.enqueue_of_leader(key, asked, OwnRank::Usual)
     }
 
-    /// The same of what a client's command needs that is handed in next: before all else.
+    /// The same of what a client's command needs that is handed in next: it is in the log before
+    /// that one.
     ///
     /// # Errors
-    /// Why they were not taken.
-    pub(crate) fn enqueue_needed(&self, commands: Vec<Command>) -> Result<(), Refusal> {
-        self.enqueue_of_leader(commands, |waiting| &mut waiting.needed)
+    /// Why it was not taken.
+    pub(crate) fn enqueue_needed(
+        &self,
+        key: &BranchKey,
+        asked: Vec<Command>,
+    ) -> Result<(), Refusal> {
+        self.enqueue_of_leader(key, asked, OwnRank::Needed)
     }
 
     fn enqueue_of_leader(
         &self,
-        commands: Vec<Command>,
-        queue: impl FnOnce(&mut Waiting) -> &mut VecDeque<Command>,
+        key: &BranchKey,
+        asked: Vec<Command>,
+        rank: OwnRank,
     ) -> Result<(), Refusal> {
-        commands.iter().try_for_each(|command| self.levels.check(command))?;
-        self.queue.push_own(commands, |key| long::is_large(&self.applied, key), queue)
+        asked.iter().try_for_each(|command| self.levels.check(command))?;
+        let is_long = long::is_large(&self.applied, key);
+        self.queue.push_own(key.clone(), asked, rank, is_long)
     }
 
     /// Whether some of the leader's own commands did not come into the log since this was asked

@@ -87,7 +87,7 @@ impl LongProposer {
         loop {
             match self.queue.next_long().await {
                 LongSubmission::Client(submission) => self.propose_for_client(submission).await,
-                LongSubmission::Own(command) => self.propose_own(command).await,
+                LongSubmission::Own(commands) => self.propose_own(commands).await,
             }
             self.queue.hold(None);
             self.group.store_caught_up().await;
@@ -104,10 +104,13 @@ impl LongProposer {
         self.queue.finish_long(requester, key);
     }
 
-    async fn propose_own(&self, command: Command) {
-        if let Err(refusal) = self.propose(command, || false).await {
-            tracing::debug!(?refusal, "a definition of a large branch did not come into the log");
-            self.queue.own_lost.store(true, Ordering::Relaxed);
+    async fn propose_own(&self, commands: Vec<Command>) {
+        for command in commands {
+            if let Err(refusal) = self.propose(command, || false).await {
+                tracing::debug!(?refusal, "a large branch's definition did not come into the log");
+                self.queue.own_lost.store(true, Ordering::Relaxed);
+                return;
+            }
         }
     }
 

@@ -5,9 +5,10 @@
 //!   in, and behind its large ones that went in before; a large one may pass small ones before it;
 //! - while the last piece of a large command is decided, no other command of its branch comes out:
 //!   in the log behind it, it would hold up all that are in its entry;
-//! - nor while a definition for a large branch waits: commands behind it may need it.
+//! - what comes in behind a definition comes out behind it; what came in before a definition of a
+//!   large branch waits for one before it at most, however many are made.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,54 +16,61 @@ use model::{BranchKey, Command};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::own_queue::{OwnCommands, OwnQueue, OwnRank};
 use super::{OutcomeSender, Submission};
 use crate::fair_queue::FairQueue;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_COMMANDS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_BRANCHES_MAX};
 use crate::message::{BusyScope, Refusal};
 use crate::partition::weight::CommandCost;
 use crate::shares::Requester;
 
+/// A client's command, and how many came in before it.
+type CountedSubmission = (u64, Submission);
+
 /// The commands that wait for their entry.
 #[derive(Default)]
-pub(super) struct Waiting {
-    /// Definitions that a client's command needs.
-    pub(super) needed: VecDeque<Command>,
-    /// The leader's own, such as definitions that nobody waits for.
-    pub(super) own: VecDeque<Command>,
+struct Waiting {
+    /// The leader's own.
+    own: OwnQueue,
     /// Those of clients.
-    submissions: FairQueue<Submission>,
-    /// Those that take long, which go into the log one by one beside the others.
-    long: FairQueue<Submission>,
-    /// The leader's own that take long, by branch: they go the same way.
-    own_long: BTreeMap<BranchKey, VecDeque<Command>>,
+    submissions: FairQueue<CountedSubmission>,
+    /// Those that take long, which go into the log one by one beside the others: the leader's own,
+    /// and those of clients.
+    own_long: OwnQueue,
+    long: FairQueue<CountedSubmission>,
     /// Whether the last one that went was the leader's own, so that a client's is next.
     owned_last_long: bool,
     /// How many of each requester for each branch wait there or are under way: what it sends behind
     /// them goes there, too.
     long_of: HashMap<(Requester, BranchKey), usize>,
-    /// Whether what some command needs is on its way into the log.
-    needed_under_way: bool,
-    /// The branch of which nothing comes out now, and what would have: of clients, and of the
-    /// leader's own.
+    /// The branch of which nothing comes out now.
     held: Option<BranchKey>,
-    set_aside: Vec<Submission>,
-    own_set_aside: Vec<Command>,
+    /// Commands of branches of which nothing came out when it was their turn.
+    set_aside: Vec<CountedSubmission>,
+    /// Whether some of those have their turn now, and were not given out yet.
+    has_released: bool,
+    /// Whether they, or what some command needs, are on their way into the log: nothing that takes
+    /// long goes before it.
+    awaited_under_way: bool,
     /// Whether the last entry had some of the leader's own, so that clients are first in the next.
     owned_last: bool,
+    /// How many came in.
+    count: u64,
     /// Whether the task has ended, and nothing is proposed any more.
     ended: bool,
 }
 
 /// A command that takes long.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and it is taken apart at once")]
 pub(super) enum LongSubmission {
     /// A client's. [`Queue::finish_long`] follows.
     Client(Submission),
-    /// The leader's own.
-    Own(Command),
+    /// What the leader asks of a branch, which is held from now on.
+    Own(Vec<Command>),
 }
 
 /// The queue before the log. What waits in it is bounded by the shares of those who wait, and of
-/// the leader's own by `LEADER_COMMANDS_MAX`.
+/// the leader's own by `LEADER_BRANCHES_MAX`.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -83,47 +91,48 @@ impl Queue {
         if waiting.ended {
             return Err(submission);
         }
+        let count = waiting.next_count();
         let (requester, weight) = (submission.requester, submission.cost.weight);
         if is_long || waiting.has_long_of(&submission) {
             let key = submission.command.key.clone();
             *waiting.long_of.entry((requester, key)).or_default() += 1;
-            waiting.long.push(requester, weight, submission);
+            waiting.long.push(requester, weight, (count, submission));
             drop(waiting);
             self.long_added.notify_one();
         } else {
-            waiting.submissions.push(requester, weight, submission);
+            waiting.submissions.push(requester, weight, (count, submission));
             drop(waiting);
             self.added.notify_one();
         }
         Ok(())
     }
 
-    /// Adds commands of the leader's own to one of its two queues, or to those that take long; all
-    /// or none.
+    /// Adds what the leader asks of a branch, in place of what it asked before.
     ///
     /// # Errors
-    /// Why they were not taken.
+    /// That it was not taken.
     pub(super) fn push_own(
         &self,
+        branch: BranchKey,
         commands: Vec<Command>,
-        is_long: impl Fn(&BranchKey) -> bool,
-        queue: impl FnOnce(&mut Waiting) -> &mut VecDeque<Command>,
+        rank: OwnRank,
+        is_long: bool,
     ) -> Result<(), Refusal> {
         let mut waiting = self.waiting.lock();
         if waiting.ended {
             return Err(Refusal::NotLeader { hint: None });
         }
-        let (long, small): (Vec<_>, Vec<_>) =
-            commands.into_iter().partition(|command| is_long(&command.key));
-        let own_long: usize = waiting.own_long.values().map(VecDeque::len).sum();
-        let queue = queue(&mut waiting);
-        if (queue.len() + small.len()).max(own_long + long.len()) > LEADER_COMMANDS_MAX {
+        if waiting.own.len() + waiting.own_long.len() >= LEADER_BRANCHES_MAX {
             return Err(Refusal::Busy { what: BusyScope::Node });
         }
-        queue.extend(small);
-        for command in long {
-            waiting.own_long.entry(command.key.clone()).or_default().push_back(command);
+        let mut asked = OwnCommands { commands, rank, since: waiting.next_count() };
+        let Waiting { own, own_long, .. } = &mut *waiting;
+        // The branch may have become large since it was asked before, or small.
+        let (queue, other) = if is_long { (own_long, own) } else { (own, own_long) };
+        if let Some(before) = other.remove(&branch) {
+            (asked.rank, asked.since) = (rank.min(before.rank), before.since);
         }
+        queue.push(branch, asked);
         drop(waiting);
         self.added.notify_one();
         self.long_added.notify_one();
@@ -152,27 +161,22 @@ impl Queue {
     /// An entry is in the log, or was given up: what was needed in it is there, or asked for again.
     pub(super) fn finish_batch(&self) {
         // Nearly always there was nothing, and nobody is woken.
-        if std::mem::take(&mut self.waiting.lock().needed_under_way) {
+        if std::mem::take(&mut self.waiting.lock().awaited_under_way) {
             self.long_added.notify_one();
         }
     }
 
-    /// Nothing of this branch comes out from now on; `None`: all of them come.
+    /// Nothing of this branch comes out from now on; `None`: what waited for the one that was held
+    /// does, but for what a definition goes before.
     pub(super) fn hold(&self, branch: Option<BranchKey>) {
         let mut waiting = self.waiting.lock();
-        waiting.held = branch;
-        if waiting.held.is_none() {
-            for command in std::mem::take(&mut waiting.own_set_aside).into_iter().rev() {
-                // Before all else: a command that was set aside with it may need it.
-                waiting.needed.push_front(command);
+        match branch {
+            Some(branch) => waiting.held = Some(branch),
+            None => {
+                waiting.release();
+                drop(waiting);
+                self.added.notify_one();
             }
-            // In their order, before what their requesters have sent since.
-            for submission in std::mem::take(&mut waiting.set_aside).into_iter().rev() {
-                let (requester, weight) = (submission.requester, submission.cost.weight);
-                waiting.submissions.push_front(requester, weight, submission);
-            }
-            drop(waiting);
-            self.added.notify_one();
         }
     }
 }
@@ -203,6 +207,8 @@ impl QueueEnd {
             if !builder.commands.is_empty() {
                 return builder;
             }
+            // Nobody waits any more for what had its turn.
+            self.0.finish_batch();
             // A note that was left meanwhile is not lost: it ends this at once.
             self.0.added.notified().await;
         }
@@ -210,43 +216,63 @@ impl QueueEnd {
 }
 
 impl Waiting {
+    fn next_count(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
     /// What goes into one entry: what clients' commands need; then the leader's own commands and
     /// those of clients whose turn it is, as many as may be in one; a large one alone. Where
     /// clients wait, they and the leader are first in turns, or thousands of definitions would hold
     /// up all of them.
     fn next_batch(&mut self, abandoned: &mut Vec<Submission>) -> BatchBuilder {
         let mut builder = BatchBuilder::default();
-        while builder.takes(1)
-            && let Some(command) = self.needed.pop_front()
-        {
-            self.add_own(&mut builder, command);
-        }
-        self.needed_under_way |= !builder.commands.is_empty();
+        while self.own.has_needed() && self.add_own(&mut builder) {}
+        self.awaited_under_way |= !builder.commands.is_empty();
+        self.awaited_under_way |= std::mem::take(&mut self.has_released);
         if self.owned_last {
             self.add_submissions(&mut builder, abandoned);
         }
         let before = builder.commands.len();
-        while builder.takes(1)
-            && let Some(command) = self.own.pop_front()
-        {
-            self.add_own(&mut builder, command);
-        }
+        while self.add_own(&mut builder) {}
         self.owned_last = builder.commands.len() > before;
         self.add_submissions(&mut builder, abandoned);
         builder
     }
 
-    /// Whether nothing of this branch comes out now.
-    fn is_held(&self, branch: &BranchKey) -> bool {
-        self.held.as_ref() == Some(branch) || self.own_long.contains_key(branch)
+    /// Adds what is asked of the next branch, if there is one and the entry has room.
+    fn add_own(&mut self, builder: &mut BatchBuilder) -> bool {
+        if !builder.takes(1) {
+            return false;
+        }
+        let Some((_, asked)) = self.own.pop(self.held.as_ref()) else { return false };
+        asked.commands.into_iter().for_each(|command| builder.add_own(command));
+        true
     }
 
-    /// Adds a command of the leader's own, unless its branch is held.
-    fn add_own(&mut self, builder: &mut BatchBuilder, command: Command) {
-        if self.is_held(&command.key) {
-            self.own_set_aside.push(command);
-        } else {
-            builder.add_own(command);
+    /// Whether a command of this branch that came in as the so-manyth must not come out now.
+    fn is_held(&self, count: u64, branch: &BranchKey) -> bool {
+        let definition = self.own_long.since(branch);
+        self.held.as_ref() == Some(branch) || definition.is_some_and(|since| since < count)
+    }
+
+    /// Nothing is held any more: what was set aside for it has its turn, in its order and before
+    /// what its requesters have sent since.
+    fn release(&mut self) {
+        if let Some(branch) = self.held.take()
+            && let Some(asked) = self.own.remove(&branch)
+        {
+            // A branch of which one command took long is large.
+            self.own_long.push(branch, asked);
+        }
+        let (held, released): (Vec<_>, Vec<_>) = std::mem::take(&mut self.set_aside)
+            .into_iter()
+            .partition(|(count, it)| self.is_held(*count, &it.command.key));
+        self.set_aside = held;
+        self.has_released |= !released.is_empty();
+        for (count, submission) in released.into_iter().rev() {
+            let (requester, weight) = (submission.requester, submission.cost.weight);
+            self.submissions.push_front(requester, weight, (count, submission));
         }
     }
 
@@ -258,48 +284,40 @@ impl Waiting {
 
     /// The leader and clients take turns.
     fn next_long(&mut self, abandoned: &mut Vec<Submission>) -> Option<LongSubmission> {
-        // Not before what commands need: this one may be among them, and it goes its own way.
-        if !self.needed.is_empty() || self.needed_under_way {
+        // Not before what commands need: this one may be among them, and it goes its own way. And
+        // not before what waited for the last one, or it would wait for this one as well.
+        if self.own.has_needed() || self.has_released || self.awaited_under_way {
             return None;
         }
-        let first = self.own_long.keys().next().cloned();
-        let mut branch = first.filter(|_| !self.owned_last_long);
-        if branch.is_none()
-            && let Some(submission) = self.next_long_of_clients(abandoned)
+        let mut own = if self.owned_last_long { None } else { self.own_long.pop(None) };
+        if own.is_none()
+            && let Some((count, submission)) = self.next_long_of_clients(abandoned)
         {
-            let key = &submission.command.key;
-            if !self.own_long.contains_key(key) {
+            let (requester, weight) = (submission.requester, submission.cost.weight);
+            if !self.is_held(count, &submission.command.key) {
                 self.owned_last_long = false;
                 return Some(LongSubmission::Client(submission));
             }
-            // Not before the definition that it may need.
-            branch = Some(key.clone());
-            let (requester, weight) = (submission.requester, submission.cost.weight);
-            self.long.push_front(requester, weight, submission);
+            let key = submission.command.key.clone();
+            self.long.push_front(requester, weight, (count, submission));
+            own = self.own_long.remove(&key).map(|asked| (key, asked));
         }
-        let branch = branch.or_else(|| self.own_long.keys().next().cloned())?;
+        let (branch, asked) = own.or_else(|| self.own_long.pop(None))?;
         self.owned_last_long = true;
-        self.next_own_long(branch).map(LongSubmission::Own)
-    }
-
-    /// The leader's own for this branch, which is held from now on.
-    fn next_own_long(&mut self, branch: BranchKey) -> Option<Command> {
-        let commands = self.own_long.get_mut(&branch)?;
-        let command = commands.pop_front();
-        if commands.is_empty() {
-            self.own_long.remove(&branch);
-        }
         self.held = Some(branch);
-        command
+        Some(LongSubmission::Own(asked.commands))
     }
 
-    fn next_long_of_clients(&mut self, abandoned: &mut Vec<Submission>) -> Option<Submission> {
-        let is_gone = |submission: &Submission| submission.reply.is_abandoned();
-        let next = self.long.next_weight(is_gone, abandoned);
-        for gone in abandoned.iter() {
+    fn next_long_of_clients(
+        &mut self,
+        abandoned: &mut Vec<Submission>,
+    ) -> Option<CountedSubmission> {
+        let (weight, gone) = next_weight(&mut self.long);
+        for (_, gone) in gone {
             self.forget_long(gone.requester, gone.command.key.clone());
+            abandoned.push(gone);
         }
-        next?;
+        weight?;
         self.long.pop()
     }
 
@@ -316,19 +334,28 @@ impl Waiting {
     /// Adds clients' commands. Whatever its caller no longer waits for is left out: nothing of it
     /// was proposed, and a caller that tries again has sent it anew, behind it and in its place.
     fn add_submissions(&mut self, builder: &mut BatchBuilder, abandoned: &mut Vec<Submission>) {
-        let is_gone = |submission: &Submission| submission.reply.is_abandoned();
-        while let Some(weight) = self.submissions.next_weight(is_gone, abandoned)
-            && builder.takes(weight)
-            && let Some(submission) = self.submissions.pop()
-        {
-            if self.is_held(&submission.command.key) {
-                self.set_aside.push(submission);
+        loop {
+            let (weight, gone) = next_weight(&mut self.submissions);
+            abandoned.extend(gone.into_iter().map(|(_, submission)| submission));
+            if !weight.is_some_and(|weight| builder.takes(weight)) {
+                return;
+            }
+            let Some((count, submission)) = self.submissions.pop() else { return };
+            if self.is_held(count, &submission.command.key) {
+                self.set_aside.push((count, submission));
                 continue;
             }
             builder.add(submission.command, submission.cost);
             builder.replies.push((builder.commands.len() - 1, submission.reply));
         }
     }
+}
+
+/// What the next command weighs, and those before it for which nobody waits any more.
+fn next_weight(queue: &mut FairQueue<CountedSubmission>) -> (Option<u64>, Vec<CountedSubmission>) {
+    let mut gone = Vec::new();
+    let weight = queue.next_weight(|(_, submission)| submission.reply.is_abandoned(), &mut gone);
+    (weight, gone)
 }
 
 /// The commands of one entry and who waits for which of them.
@@ -369,12 +396,13 @@ impl BatchBuilder {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use model::Outcome;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::shares::ShareLimiter;
-    use crate::testing::insert;
+    use crate::testing::{insert, key};
 
     fn submission(connection: u64, name: &str) -> (Submission, oneshot::Receiver<Answer>) {
         let command = insert("dar", name, "x");
@@ -396,39 +424,79 @@ mod tests {
         commands.into_iter().map(|command| command.id.request).collect()
     }
 
+    /// Adds a small command of client `connection`.
+    fn push(queue: &Queue, connection: u64, name: &str) -> oneshot::Receiver<Answer> {
+        push_as(queue, connection, name, false)
+    }
+
+    fn push_as(
+        queue: &Queue,
+        connection: u64,
+        name: &str,
+        is_long: bool,
+    ) -> oneshot::Receiver<Answer> {
+        let (submission, outcome) = submission(connection, name);
+        assert!(queue.push(submission, is_long).is_ok());
+        outcome
+    }
+
+    /// What the leader asks of a branch.
+    fn push_own(queue: &Queue, branch: &str, name: &str, rank: OwnRank, is_long: bool) {
+        let asked = vec![insert(branch, name, "x")];
+        queue.push_own(key(branch), asked, rank, is_long).unwrap();
+    }
+
+    /// What the next large one is, where there is one.
+    fn next_long(queue: &Queue) -> Option<String> {
+        match queue.waiting.lock().next_long(&mut Vec::new())? {
+            LongSubmission::Client(next) => Some(next.command.id.request),
+            LongSubmission::Own(asked) => Some(asked[0].id.request.clone()),
+        }
+    }
+
     #[test]
     fn what_a_command_needs_is_packed_before_everything() {
-        let mut waiting = Waiting::default();
-        let (first, _outcome) = submission(1, "client");
-        waiting.submissions.push(first.requester, first.cost.weight, first);
-        waiting.own.push_back(insert("dar", "own", "x"));
-        waiting.needed.push_back(insert("dar", "needed", "x"));
-        assert_eq!(packed(&mut waiting), ["insert-needed", "insert-own", "insert-client"]);
+        let queue = Queue::default();
+        let _outcome = push(&queue, 1, "client");
+        push_own(&queue, "else", "own", OwnRank::Usual, false);
+        push_own(&queue, "dar", "needed", OwnRank::Needed, false);
+        assert_eq!(
+            packed(&mut queue.waiting.lock()),
+            ["insert-needed", "insert-own", "insert-client"]
+        );
     }
 
     #[test]
     fn many_commands_of_the_leader_take_turns_with_clients() {
-        let mut waiting = Waiting::default();
-        waiting.own.extend((0..5_000).map(|n| insert("dar", &format!("own-{n}"), "x")));
-        let (client, _outcome) = submission(1, "client");
-        waiting.submissions.push(client.requester, client.cost.weight, client);
+        let queue = Queue::default();
+        for n in 0..5_000 {
+            push_own(&queue, &format!("branch-{n}"), "own", OwnRank::Usual, false);
+        }
+        let _outcome = push(&queue, 1, "client");
+        let mut waiting = queue.waiting.lock();
         assert!(packed(&mut waiting).iter().all(|name| name.contains("own")));
         assert_eq!(packed(&mut waiting)[0], "insert-client", "it is first in the next entry");
         assert!(!packed(&mut waiting).is_empty(), "and the leader goes on");
     }
 
     #[test]
+    fn what_a_leader_asks_is_bounded() {
+        let queue = Queue::default();
+        let push = |n| {
+            let asked = vec![insert("dar", "own", "x")];
+            queue.push_own(key(&format!("branch-{n}")), asked, OwnRank::Usual, n % 2 == 0)
+        };
+        (0..LEADER_BRANCHES_MAX).for_each(|n| push(n).unwrap());
+        assert_eq!(push(LEADER_BRANCHES_MAX), Err(Refusal::Busy { what: BusyScope::Node }));
+    }
+
+    #[test]
     fn commands_of_a_branch_wait_while_its_large_one_is_decided() {
         let queue = Queue::default();
-        let push = |connection, name| {
-            let (submission, outcome) = submission(connection, name);
-            assert!(queue.push(submission, false).is_ok());
-            outcome
-        };
-        queue.hold(Some(crate::testing::key("dar")));
-        let _first = push(1, "first");
+        queue.hold(Some(key("dar")));
+        let _first = push(&queue, 1, "first");
         assert!(packed(&mut queue.waiting.lock()).is_empty());
-        let _second = push(1, "second");
+        let _second = push(&queue, 1, "second");
         queue.hold(None);
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-first", "insert-second"]);
     }
@@ -436,19 +504,18 @@ mod tests {
     #[tokio::test]
     async fn what_a_client_sends_behind_a_large_command_stays_behind_it() {
         let queue = Queue::default();
-        let push = |connection, name, is_long| {
-            let (submission, outcome) = submission(connection, name);
-            assert!(queue.push(submission, is_long).is_ok());
-            outcome
-        };
-        let outcomes = [push(1, "large", true), push(1, "behind", false), push(2, "other", false)];
+        let outcomes = [
+            push_as(&queue, 1, "large", true),
+            push(&queue, 1, "behind"),
+            push(&queue, 2, "other"),
+        ];
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-other"]);
         for expected in ["insert-large", "insert-behind"] {
             let next = of_client(queue.next_long().await);
             assert_eq!(next.command.id.request, expected);
             queue.finish_long(next.requester, next.command.key);
         }
-        let _outcome = push(1, "later", false);
+        let _outcome = push(&queue, 1, "later");
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-later"]);
         drop(outcomes);
     }
@@ -457,112 +524,131 @@ mod tests {
     async fn large_commands_nobody_waits_for_hold_up_none_behind_them() {
         let queue = Queue::default();
         for name in ["left", "left too"] {
-            assert!(queue.push(submission(1, name).0, true).is_ok());
+            drop(push_as(&queue, 1, name, true));
         }
-        let (stays, _outcome) = submission(1, "stays");
-        assert!(queue.push(stays, true).is_ok());
+        let _outcome = push_as(&queue, 1, "stays", true);
         let next = of_client(queue.next_long().await);
         assert_eq!(next.command.id.request, "insert-stays");
         queue.finish_long(next.requester, next.command.key);
         assert!(queue.waiting.lock().long_of.is_empty());
-        assert!(queue.push(submission(1, "alone").0, true).is_ok());
-        assert!(queue.waiting.lock().next_long(&mut Vec::new()).is_none());
+        drop(push_as(&queue, 1, "alone", true));
+        assert_eq!(next_long(&queue), None);
         assert!(queue.waiting.lock().long_of.is_empty(), "also where none stays");
     }
 
     #[test]
     fn a_large_command_goes_behind_what_commands_need() {
         let queue = Queue::default();
-        let needed = vec![insert("dar", "needed", "x")];
-        queue.push_own(needed, |_| false, |waiting| &mut waiting.needed).unwrap();
-        let (large, _outcome) = submission(1, "large");
-        assert!(queue.push(large, true).is_ok());
-        let next = || queue.waiting.lock().next_long(&mut Vec::new());
-        assert!(next().is_none(), "it is not in the log");
+        push_own(&queue, "dar", "needed", OwnRank::Needed, false);
+        let _outcome = push_as(&queue, 1, "large", true);
+        assert_eq!(next_long(&queue), None, "it is not in the log");
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-needed"]);
-        assert!(next().is_none(), "it is on its way");
+        assert_eq!(next_long(&queue), None, "it is on its way");
         queue.finish_batch();
-        assert!(next().is_some());
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
     }
 
     #[test]
     fn what_the_leader_asks_of_a_held_branch_waits_too() {
         let queue = Queue::default();
-        queue.hold(Some(crate::testing::key("dar")));
-        for (name, branch) in [("one", "dar"), ("other", "else"), ("two", "dar")] {
-            let command = vec![insert(branch, name, "x")];
-            queue.push_own(command, |_| false, |waiting| &mut waiting.own).unwrap();
-        }
+        queue.hold(Some(key("dar")));
+        push_own(&queue, "dar", "one", OwnRank::Usual, false);
+        push_own(&queue, "else", "other", OwnRank::Usual, false);
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-other"]);
         queue.hold(None);
-        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-one", "insert-two"]);
+        // By now it is a large one.
+        assert!(packed(&mut queue.waiting.lock()).is_empty());
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-one"));
     }
 
-    #[tokio::test]
-    async fn a_definition_of_a_large_branch_comes_before_what_needs_it() {
+    #[test]
+    fn a_newer_definition_is_never_followed_by_an_older_one() {
         let queue = Queue::default();
-        let define = |name| {
-            let command = vec![insert("dar", name, "x")];
-            queue.push_own(command, |_| true, |waiting| &mut waiting.needed).unwrap();
-        };
-        let push = |connection, name, is_long| {
-            let (submission, outcome) = submission(connection, name);
-            assert!(queue.push(submission, is_long).is_ok());
-            outcome
-        };
-        define("first");
-        define("second");
-        let _outcomes = [push(1, "large", true), push(2, "small", false)];
-        for name in ["insert-first", "insert-second"] {
-            assert!(packed(&mut queue.waiting.lock()).is_empty(), "its branch is held");
-            let LongSubmission::Own(command) = queue.next_long().await else { panic!() };
-            assert_eq!(command.id.request, name);
-            queue.hold(None);
-        }
-        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-small"]);
-        assert_eq!(of_client(queue.next_long().await).command.id.request, "insert-large");
+        push_own(&queue, "dar", "old", OwnRank::Needed, false);
+        // The branch has become large.
+        push_own(&queue, "dar", "new", OwnRank::Usual, true);
+        assert!(packed(&mut queue.waiting.lock()).is_empty());
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-new"));
+        queue.hold(None);
+        assert_eq!(next_long(&queue), None);
     }
 
-    #[tokio::test]
-    async fn definitions_of_large_branches_take_turns_with_clients() {
+    #[test]
+    fn a_definition_of_a_large_branch_comes_before_what_needs_it() {
+        let queue = Queue::default();
+        let _before = push(&queue, 3, "before");
+        push_own(&queue, "dar", "define", OwnRank::Needed, true);
+        let _outcomes = [push_as(&queue, 1, "large", true), push(&queue, 2, "small")];
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-before"], "it needs no other");
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-define"));
+        assert!(packed(&mut queue.waiting.lock()).is_empty(), "its branch is held");
+        queue.hold(None);
+        assert_eq!(next_long(&queue), None, "what waited for it is first");
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-small"]);
+        queue.finish_batch();
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
+    }
+
+    #[test]
+    fn definitions_without_end_hold_up_a_command_by_one() {
+        let queue = Queue::default();
+        push_own(&queue, "dar", "first", OwnRank::Usual, true);
+        let _outcomes = [push_as(&queue, 1, "large", true), push(&queue, 2, "small")];
+        assert!(packed(&mut queue.waiting.lock()).is_empty());
+        for n in 0..3 {
+            assert!(next_long(&queue).is_some());
+            // The next comes while one is applied.
+            push_own(&queue, "dar", &format!("later-{n}"), OwnRank::Usual, true);
+            queue.hold(None);
+            let small = packed(&mut queue.waiting.lock());
+            assert_eq!(small, if n == 0 { vec!["insert-small"] } else { vec![] });
+            queue.finish_batch();
+            if n == 0 {
+                assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
+            }
+        }
+    }
+
+    #[test]
+    fn definitions_of_large_branches_take_turns_with_clients() {
         let queue = Queue::default();
         for n in 0..4 {
-            let command = vec![insert(&format!("large-{n}"), "own", "x")];
-            queue.push_own(command, |_| true, |waiting| &mut waiting.own).unwrap();
+            push_own(&queue, &format!("large-{n}"), &format!("own-{n}"), OwnRank::Usual, true);
         }
-        let outcomes: Vec<_> = (0..2)
-            .map(|n| {
-                let (submission, outcome) = submission(n, "client");
-                assert!(queue.push(submission, true).is_ok());
-                outcome
-            })
-            .collect();
-        let mut turns = String::new();
-        for _ in 0..6 {
-            match queue.next_long().await {
-                LongSubmission::Client(next) => {
-                    turns.push('c');
-                    queue.finish_long(next.requester, next.command.key);
-                }
-                LongSubmission::Own(_) => turns.push('o'),
-            }
+        let _outcomes = [1, 2].map(|n| push_as(&queue, n, &format!("client-{n}"), true));
+        let turns: Vec<_> = std::iter::from_fn(|| {
+            let next = next_long(&queue);
             queue.hold(None);
-        }
-        assert_eq!(turns, "ococoo");
-        drop(outcomes);
+            next
+        })
+        .collect();
+        let expected = ["own-0", "client-1", "own-1", "client-2", "own-2", "own-3"];
+        assert_eq!(turns, expected.map(|name| format!("insert-{name}")));
+    }
+
+    #[test]
+    fn what_has_its_turn_and_nobody_waits_for_holds_up_nothing() {
+        let queue = Queue::default();
+        push_own(&queue, "dar", "define", OwnRank::Usual, true);
+        let outcome = push(&queue, 1, "small");
+        assert!(packed(&mut queue.waiting.lock()).is_empty());
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-define"));
+        drop(outcome);
+        let _outcome = push_as(&queue, 2, "large", true);
+        queue.hold(None);
+        let queue = Arc::new(queue);
+        let end = QueueEnd(Arc::clone(&queue));
+        assert!(end.next().now_or_never().is_none(), "nothing is left for an entry");
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
     }
 
     #[test]
     fn what_nobody_waits_for_any_more_is_not_packed() {
-        let mut waiting = Waiting::default();
-        let (left, outcome) = submission(1, "left");
-        let (stays, _outcome) = submission(1, "stays");
-        drop(outcome);
-        for submission in [left, stays] {
-            waiting.submissions.push(submission.requester, submission.cost.weight, submission);
-        }
+        let queue = Queue::default();
+        drop(push(&queue, 1, "left"));
+        let _outcome = push(&queue, 1, "stays");
         let mut abandoned = Vec::new();
-        let batch = waiting.next_batch(&mut abandoned);
+        let batch = queue.waiting.lock().next_batch(&mut abandoned);
         assert_eq!((batch.commands.len(), batch.has_own(), abandoned.len()), (1, false, 1));
     }
 }
