@@ -372,14 +372,22 @@ impl State {
     /// nothing else. What the queue has no place for is for the next tick.
     fn define_due(&mut self) {
         let Some(leadership) = &self.leadership else { return self.definitions_due.clear() };
-        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
+        let mut again = Vec::new();
         while let Some(key) = self.definitions_due.pop_first() {
+            // The newest for each: a branch's actor may have followed a newer one meanwhile.
+            let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
             let due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
-            if !due.is_empty() && leadership.proposer.enqueue_own(&key, due).is_err() {
+            if due.is_empty() {
+                // What is on its way may be of a definition that was taken back.
+                if leadership.proposer.withdraw_own(&key, catalogue.revision) {
+                    again.push(key);
+                }
+            } else if leadership.proposer.enqueue_own(&key, catalogue.revision, due).is_err() {
                 self.definitions_due.insert(key);
-                return;
+                break;
             }
         }
+        self.definitions_due.extend(again);
     }
 
     /// A branch actor has ended: what waited for that goes to its successor.

@@ -142,7 +142,7 @@ impl Inner {
         let (scope, held) = if amount > free || (amount > left && of_address == 0) {
             // Who holds nothing has not used up a share of its own.
             (ShareScope::Everybody, state.used)
-        } else if amount > left {
+        } else if amount > left || (is_client && takes > left && of_connection == 0) {
             (ShareScope::Address, of_address)
         } else if is_client && of_connection + takes > left {
             (ShareScope::Connection, of_connection)

@@ -137,8 +137,10 @@ impl Partition {
     pub fn finish(&mut self, outcome: LongOutcome) -> AppliedCommand {
         let LongOutcome { mut branch, begins, applied } = outcome;
         if let Some(request) = &begins {
-            // It brought its own copy of the schema.
-            if let Some(definition) = branch.definition.as_mut() {
+            // A definition brought its own copy of the schema.
+            if !matches!(request, Request::Seed(_))
+                && let Some(definition) = branch.definition.as_mut()
+            {
                 let schema = self.schemas.share(Arc::clone(&definition.schema));
                 Arc::make_mut(definition).schema = schema;
             }

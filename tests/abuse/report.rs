@@ -41,8 +41,8 @@ pub(crate) struct Report {
     /// MiB that the node whose memory grew most held before, at most, and once it had come back,
     /// or a minute after.
     memory: (u64, u64, u64),
-    /// MiB by which what clients stored there grew, as the node counts them: the rest is to come
-    /// back.
+    /// MiB by which what clients stored there grew, as the node counts its branches and catalogue,
+    /// recent events and remembered outcomes included: the rest is to come back.
     kept: u64,
     /// How long that took; `None` where a minute was not enough.
     back_after: Option<Duration>,

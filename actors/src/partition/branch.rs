@@ -82,7 +82,7 @@ impl State {
         // asks again.
         let due = self.definition.commands_due(key, &catalogue, applied);
         if !due.is_empty() {
-            if let Err(refusal) = proposer.enqueue_needed(key, due) {
+            if let Err(refusal) = proposer.enqueue_needed(key, catalogue.revision, due) {
                 return submission.reply.answer(Err(refusal));
             }
             self.definition.sent(catalogue.revision);

@@ -184,7 +184,11 @@ impl raft::Machine for PartitionMachine {
         let LongApply { before, result, .. } = self.long.take().ok_or_else(nothing)?;
         let (outcome, changes) = result.lock().take().ok_or_else(nothing)??;
         *writes = changes;
+        let is_seed = outcome.is_seed();
         let mut applied = vec![self.state.finish(outcome)];
+        if is_seed && let Some(branch) = self.state.branch(&applied[0].key) {
+            put_records(branch, &mut |write| writes.push(write));
+        }
         let forgotten = self.forget_stored_events();
         self.report(&applied);
         let deltas = applied.iter_mut().filter_map(new_delta).collect();

@@ -139,14 +139,19 @@ impl Proposer {
         }
     }
 
-    /// Hands in what the leader asks of a branch by itself, in place of what it asked before.
-    /// Nobody waits for it; clients' commands take turns with it. Whether some did not come into
-    /// the log, [`Proposer::take_own_lost`] says.
+    /// Hands in what a branch lacks by a catalogue of this revision, in place of what was handed in
+    /// before. Nobody waits for it; clients' commands take turns with it. Whether some did not come
+    /// into the log, [`Proposer::take_own_lost`] says.
     ///
     /// # Errors
     /// Why it was not taken.
-    pub(crate) fn enqueue_own(&self, key: &BranchKey, asked: Vec<Command>) -> Result<(), Refusal> {
-        self.enqueue_of_leader(key, asked, OwnRank::Usual)
+    pub(crate) fn enqueue_own(
+        &self,
+        key: &BranchKey,
+        revision: u64,
+        lacks: Vec<Command>,
+    ) -> Result<(), Refusal> {
+        self.enqueue_of_leader(key, revision, lacks, OwnRank::Usual)
     }
 
     /// The same of what a client's command needs that is handed in next: it is in the log before
@@ -157,20 +162,28 @@ impl Proposer {
     pub(crate) fn enqueue_needed(
         &self,
         key: &BranchKey,
-        asked: Vec<Command>,
+        revision: u64,
+        lacks: Vec<Command>,
     ) -> Result<(), Refusal> {
-        self.enqueue_of_leader(key, asked, OwnRank::Needed)
+        self.enqueue_of_leader(key, revision, lacks, OwnRank::Needed)
     }
 
     fn enqueue_of_leader(
         &self,
         key: &BranchKey,
-        asked: Vec<Command>,
+        revision: u64,
+        lacks: Vec<Command>,
         rank: OwnRank,
     ) -> Result<(), Refusal> {
-        asked.iter().try_for_each(|command| self.levels.check(command))?;
+        lacks.iter().try_for_each(|command| self.levels.check(command))?;
         let is_long = long::is_large(&self.applied, key);
-        self.queue.push_own(key.clone(), asked, rank, is_long)
+        self.queue.push_own(key.clone(), revision, lacks, (rank, is_long))
+    }
+
+    /// A branch lacks nothing by a catalogue of this revision: what was handed in for it is taken
+    /// back. `true`: some of it is on its way into the log, so that it has to be looked at again.
+    pub(crate) fn withdraw_own(&self, key: &BranchKey, revision: u64) -> bool {
+        self.queue.withdraw_own(key, revision)
     }
 
     /// Whether some of the leader's own commands did not come into the log since this was asked

@@ -32,6 +32,13 @@ pub struct LongOutcome {
     pub applied: AppliedCommand,
 }
 
+impl LongOutcome {
+    /// Whether it was a seed, which makes records without events.
+    pub fn is_seed(&self) -> bool {
+        matches!(self.begins, Some(Request::Seed(_)))
+    }
+}
+
 impl LongCommand {
     /// Whose it is.
     pub fn key(&self) -> &BranchKey {

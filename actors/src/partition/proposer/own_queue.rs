@@ -1,8 +1,8 @@
 //! Own queue: what a leader asks of its branches by itself, definitions and seeds, by branch.
 //!
 //! Promises:
-//! - what is asked of a branch takes the place of all that waited for it: it says all that is
-//!   missing, and an older definition must not come behind a newer one;
+//! - what is asked of a branch takes the place of all that waited for it, as it says all that is
+//!   missing: an older definition does not come behind a newer one;
 //! - branches come out in the order in which they came in, those first whose clients wait.
 
 use std::collections::{BTreeMap, HashMap};
@@ -55,10 +55,17 @@ impl OwnQueue {
         self.order.insert(place, branch);
     }
 
-    /// What is asked of the first branch but for this one, and whose it is.
-    pub(super) fn pop(&mut self, held: Option<&BranchKey>) -> Option<(BranchKey, OwnCommands)> {
+    /// What is asked of the first branch of this rank or a better one, but for one that is held;
+    /// and whose it is.
+    pub(super) fn pop(
+        &mut self,
+        rank: OwnRank,
+        held: Option<&BranchKey>,
+    ) -> Option<(BranchKey, OwnCommands)> {
         // One branch at most is passed over.
-        let first = self.order.values().find(|branch| held != Some(branch)).cloned()?;
+        let of_rank = self.order.iter().take_while(|((its, _), _)| *its <= rank);
+        let first = of_rank.map(|(_, branch)| branch).find(|branch| held != Some(branch));
+        let first = first.cloned()?;
         self.remove(&first).map(|asked| (first, asked))
     }
 
@@ -95,7 +102,7 @@ mod tests {
     }
 
     fn popped(queue: &mut OwnQueue) -> Vec<(String, String)> {
-        std::iter::from_fn(|| queue.pop(None))
+        std::iter::from_fn(|| queue.pop(OwnRank::Usual, None))
             .map(|(branch, asked)| {
                 (branch.branch.to_string(), asked.commands[0].id.request.clone())
             })
@@ -125,8 +132,9 @@ mod tests {
         queue.push(key("c"), asked("c", OwnRank::Needed, 4));
         assert!(queue.has_needed());
         let next = |queue: &mut OwnQueue, held: &str| {
-            queue.pop(Some(&key(held))).map(|(branch, _)| branch.branch.to_string())
+            queue.pop(OwnRank::Usual, Some(&key(held))).map(|(branch, _)| branch.branch.to_string())
         };
+        assert!(queue.pop(OwnRank::Needed, Some(&key("c"))).is_none(), "nobody needs the others");
         assert_eq!(next(&mut queue, "c").as_deref(), Some("a"));
         assert_eq!(next(&mut queue, "b").as_deref(), Some("c"));
         assert_eq!(next(&mut queue, "b"), None);

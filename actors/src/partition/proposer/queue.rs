@@ -5,10 +5,10 @@
 //!   in, and behind its large ones that went in before; a large one may pass small ones before it;
 //! - while the last piece of a large command is decided, no other command of its branch comes out:
 //!   in the log behind it, it would hold up all that are in its entry;
-//! - what comes in behind a definition comes out behind it; what came in before a definition of a
-//!   large branch waits for one before it at most, however many are made.
+//! - what comes in behind a definition that it needs comes out behind it; what came in before a
+//!   definition of a large branch waits for one before it at most, however many are made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,8 +24,14 @@ use crate::message::{BusyScope, Refusal};
 use crate::partition::weight::CommandCost;
 use crate::shares::Requester;
 
-/// A client's command, and how many came in before it.
-type CountedSubmission = (u64, Submission);
+/// A client's command that waits.
+struct WaitingSubmission {
+    /// How many came in before it.
+    count: u64,
+    /// Whether it was set aside and has its turn now.
+    is_released: bool,
+    submission: Submission,
+}
 
 /// The commands that wait for their entry.
 #[derive(Default)]
@@ -33,11 +39,11 @@ struct Waiting {
     /// The leader's own.
     own: OwnQueue,
     /// Those of clients.
-    submissions: FairQueue<CountedSubmission>,
+    submissions: FairQueue<WaitingSubmission>,
     /// Those that take long, which go into the log one by one beside the others: the leader's own,
     /// and those of clients.
     own_long: OwnQueue,
-    long: FairQueue<CountedSubmission>,
+    long: FairQueue<WaitingSubmission>,
     /// Whether the last one that went was the leader's own, so that a client's is next.
     owned_last_long: bool,
     /// How many of each requester for each branch wait there or are under way: what it sends behind
@@ -46,16 +52,20 @@ struct Waiting {
     /// The branch of which nothing comes out now.
     held: Option<BranchKey>,
     /// Commands of branches of which nothing came out when it was their turn.
-    set_aside: Vec<CountedSubmission>,
-    /// Whether some of those have their turn now, and were not given out yet.
-    has_released: bool,
-    /// Whether they, or what some command needs, are on their way into the log: nothing that takes
-    /// long goes before it.
+    set_aside: Vec<WaitingSubmission>,
+    /// How many of those have their turn now, and did not come out yet.
+    released: usize,
+    /// Whether some of them, or of the leader's own, are on their way into the log: nothing that
+    /// takes long goes before them.
     awaited_under_way: bool,
+    /// The branches of the leader's own that are.
+    own_under_way: HashSet<BranchKey>,
     /// Whether the last entry had some of the leader's own, so that clients are first in the next.
     owned_last: bool,
     /// How many came in.
     count: u64,
+    /// Of the newest catalogue that the leader's own commands follow.
+    revision: u64,
     /// Whether the task has ended, and nothing is proposed any more.
     ended: bool,
 }
@@ -96,47 +106,72 @@ impl Queue {
         if is_long || waiting.has_long_of(&submission) {
             let key = submission.command.key.clone();
             *waiting.long_of.entry((requester, key)).or_default() += 1;
-            waiting.long.push(requester, weight, (count, submission));
+            waiting.long.push(requester, weight, WaitingSubmission::new(count, submission));
             drop(waiting);
             self.long_added.notify_one();
         } else {
-            waiting.submissions.push(requester, weight, (count, submission));
+            waiting.submissions.push(requester, weight, WaitingSubmission::new(count, submission));
             drop(waiting);
             self.added.notify_one();
         }
         Ok(())
     }
 
-    /// Adds what the leader asks of a branch, in place of what it asked before.
+    /// Adds what the leader asks of a branch by a catalogue of this revision, in place of what it
+    /// asked before.
     ///
     /// # Errors
-    /// That it was not taken.
+    /// That it was not taken: there is no room, or a newer catalogue was followed already.
     pub(super) fn push_own(
         &self,
         branch: BranchKey,
+        revision: u64,
         commands: Vec<Command>,
-        rank: OwnRank,
-        is_long: bool,
+        (rank, is_long): (OwnRank, bool),
     ) -> Result<(), Refusal> {
         let mut waiting = self.waiting.lock();
         if waiting.ended {
             return Err(Refusal::NotLeader { hint: None });
         }
-        if waiting.own.len() + waiting.own_long.len() >= LEADER_BRANCHES_MAX {
+        let is_full = waiting.own.len() + waiting.own_long.len() >= LEADER_BRANCHES_MAX;
+        // What a client needs is bounded by the clients.
+        if revision < waiting.revision || (is_full && rank == OwnRank::Usual) {
             return Err(Refusal::Busy { what: BusyScope::Node });
         }
+        waiting.revision = revision;
         let mut asked = OwnCommands { commands, rank, since: waiting.next_count() };
+        // Once among what takes long it stays there: commands behind it were set aside.
+        let is_long = is_long || waiting.own_long.since(&branch).is_some();
         let Waiting { own, own_long, .. } = &mut *waiting;
-        // The branch may have become large since it was asked before, or small.
-        let (queue, other) = if is_long { (own_long, own) } else { (own, own_long) };
-        if let Some(before) = other.remove(&branch) {
-            (asked.rank, asked.since) = (rank.min(before.rank), before.since);
+        if !is_long {
+            own.push(branch, asked);
+        } else {
+            // The branch may have become large since it was asked before.
+            if let Some(before) = own.remove(&branch) {
+                (asked.rank, asked.since) = (rank.min(before.rank), before.since);
+            }
+            own_long.push(branch, asked);
         }
-        queue.push(branch, asked);
         drop(waiting);
         self.added.notify_one();
         self.long_added.notify_one();
         Ok(())
+    }
+
+    /// Takes back what the leader asked of a branch: by a catalogue of this revision nothing of it
+    /// is missing. `true`: something of it is on its way into the log, and may be wrong.
+    pub(super) fn withdraw_own(&self, branch: &BranchKey, revision: u64) -> bool {
+        let mut waiting = self.waiting.lock();
+        if revision >= waiting.revision {
+            waiting.revision = revision;
+            waiting.own.remove(branch);
+            if waiting.own_long.remove(branch).is_some() {
+                // What waited behind it alone waits no more.
+                waiting.put_back();
+                self.added.notify_one();
+            }
+        }
+        waiting.own_under_way.contains(branch)
     }
 
     /// The next command that takes long, once there is one.
@@ -160,8 +195,11 @@ impl Queue {
 
     /// An entry is in the log, or was given up: what was needed in it is there, or asked for again.
     pub(super) fn finish_batch(&self) {
+        let mut waiting = self.waiting.lock();
         // Nearly always there was nothing, and nobody is woken.
-        if std::mem::take(&mut self.waiting.lock().awaited_under_way) {
+        if std::mem::take(&mut waiting.awaited_under_way) {
+            let Waiting { own_under_way, held, .. } = &mut *waiting;
+            own_under_way.retain(|branch| held.as_ref() == Some(branch));
             self.long_added.notify_one();
         }
     }
@@ -201,14 +239,21 @@ impl QueueEnd {
     pub(super) async fn next(&self) -> BatchBuilder {
         loop {
             let mut abandoned = Vec::new();
-            let builder = self.0.waiting.lock().next_batch(&mut abandoned);
+            let (builder, has_released_all) = {
+                let mut waiting = self.0.waiting.lock();
+                let released = waiting.released;
+                let builder = waiting.next_batch(&mut abandoned);
+                (builder, released > 0 && waiting.released == 0)
+            };
             // Without the lock, as they give their shares back.
             drop(abandoned);
             if !builder.commands.is_empty() {
                 return builder;
             }
-            // Nobody waits any more for what had its turn.
-            self.0.finish_batch();
+            if has_released_all {
+                // Nobody waits any more for what a large command was to come behind.
+                self.0.long_added.notify_one();
+            }
             // A note that was left meanwhile is not lost: it ends this at once.
             self.0.added.notified().await;
         }
@@ -227,26 +272,26 @@ impl Waiting {
     /// up all of them.
     fn next_batch(&mut self, abandoned: &mut Vec<Submission>) -> BatchBuilder {
         let mut builder = BatchBuilder::default();
-        while self.own.has_needed() && self.add_own(&mut builder) {}
-        self.awaited_under_way |= !builder.commands.is_empty();
-        self.awaited_under_way |= std::mem::take(&mut self.has_released);
+        while self.add_own(&mut builder, OwnRank::Needed) {}
         if self.owned_last {
             self.add_submissions(&mut builder, abandoned);
         }
         let before = builder.commands.len();
-        while self.add_own(&mut builder) {}
+        while self.add_own(&mut builder, OwnRank::Usual) {}
         self.owned_last = builder.commands.len() > before;
         self.add_submissions(&mut builder, abandoned);
         builder
     }
 
-    /// Adds what is asked of the next branch, if there is one and the entry has room.
-    fn add_own(&mut self, builder: &mut BatchBuilder) -> bool {
+    /// Adds what is asked of the next branch of this rank, if there is one and the entry has room.
+    fn add_own(&mut self, builder: &mut BatchBuilder, rank: OwnRank) -> bool {
         if !builder.takes(1) {
             return false;
         }
-        let Some((_, asked)) = self.own.pop(self.held.as_ref()) else { return false };
+        let Some((branch, asked)) = self.own.pop(rank, self.held.as_ref()) else { return false };
         asked.commands.into_iter().for_each(|command| builder.add_own(command));
+        self.own_under_way.insert(branch);
+        self.awaited_under_way = true;
         true
     }
 
@@ -256,23 +301,30 @@ impl Waiting {
         self.held.as_ref() == Some(branch) || definition.is_some_and(|since| since < count)
     }
 
-    /// Nothing is held any more: what was set aside for it has its turn, in its order and before
-    /// what its requesters have sent since.
+    /// Nothing is held any more.
     fn release(&mut self) {
-        if let Some(branch) = self.held.take()
-            && let Some(asked) = self.own.remove(&branch)
-        {
-            // A branch of which one command took long is large.
-            self.own_long.push(branch, asked);
+        if let Some(branch) = self.held.take() {
+            self.own_under_way.remove(&branch);
+            if let Some(asked) = self.own.remove(&branch) {
+                // A branch of which one command took long is large.
+                self.own_long.push(branch, asked);
+            }
         }
+        self.put_back();
+    }
+
+    /// What was set aside and is held no more has its turn, in its order and before what its
+    /// requesters have sent since.
+    fn put_back(&mut self) {
         let (held, released): (Vec<_>, Vec<_>) = std::mem::take(&mut self.set_aside)
             .into_iter()
-            .partition(|(count, it)| self.is_held(*count, &it.command.key));
+            .partition(|it| self.is_held(it.count, &it.submission.command.key));
         self.set_aside = held;
-        self.has_released |= !released.is_empty();
-        for (count, submission) in released.into_iter().rev() {
-            let (requester, weight) = (submission.requester, submission.cost.weight);
-            self.submissions.push_front(requester, weight, (count, submission));
+        self.released += released.len();
+        for waiting in released.into_iter().rev() {
+            let (requester, weight) = waiting.place();
+            let released = WaitingSubmission { is_released: true, ..waiting };
+            self.submissions.push_front(requester, weight, released);
         }
     }
 
@@ -286,24 +338,26 @@ impl Waiting {
     fn next_long(&mut self, abandoned: &mut Vec<Submission>) -> Option<LongSubmission> {
         // Not before what commands need: this one may be among them, and it goes its own way. And
         // not before what waited for the last one, or it would wait for this one as well.
-        if self.own.has_needed() || self.has_released || self.awaited_under_way {
+        if self.own.has_needed() || self.released > 0 || self.awaited_under_way {
             return None;
         }
-        let mut own = if self.owned_last_long { None } else { self.own_long.pop(None) };
+        let usual = OwnRank::Usual;
+        let mut own = if self.owned_last_long { None } else { self.own_long.pop(usual, None) };
         if own.is_none()
-            && let Some((count, submission)) = self.next_long_of_clients(abandoned)
+            && let Some(next) = self.next_long_of_clients(abandoned)
         {
-            let (requester, weight) = (submission.requester, submission.cost.weight);
-            if !self.is_held(count, &submission.command.key) {
+            let key = &next.submission.command.key;
+            if !self.is_held(next.count, key) {
                 self.owned_last_long = false;
-                return Some(LongSubmission::Client(submission));
+                return Some(LongSubmission::Client(next.submission));
             }
-            let key = submission.command.key.clone();
-            self.long.push_front(requester, weight, (count, submission));
-            own = self.own_long.remove(&key).map(|asked| (key, asked));
+            own = self.own_long.remove(key).map(|asked| (key.clone(), asked));
+            let (requester, weight) = next.place();
+            self.long.push_front(requester, weight, next);
         }
-        let (branch, asked) = own.or_else(|| self.own_long.pop(None))?;
+        let (branch, asked) = own.or_else(|| self.own_long.pop(usual, None))?;
         self.owned_last_long = true;
+        self.own_under_way.insert(branch.clone());
         self.held = Some(branch);
         Some(LongSubmission::Own(asked.commands))
     }
@@ -311,11 +365,11 @@ impl Waiting {
     fn next_long_of_clients(
         &mut self,
         abandoned: &mut Vec<Submission>,
-    ) -> Option<CountedSubmission> {
+    ) -> Option<WaitingSubmission> {
         let (weight, gone) = next_weight(&mut self.long);
-        for (_, gone) in gone {
-            self.forget_long(gone.requester, gone.command.key.clone());
-            abandoned.push(gone);
+        for WaitingSubmission { submission, .. } in gone {
+            self.forget_long(submission.requester, submission.command.key.clone());
+            abandoned.push(submission);
         }
         weight?;
         self.long.pop()
@@ -336,25 +390,41 @@ impl Waiting {
     fn add_submissions(&mut self, builder: &mut BatchBuilder, abandoned: &mut Vec<Submission>) {
         loop {
             let (weight, gone) = next_weight(&mut self.submissions);
-            abandoned.extend(gone.into_iter().map(|(_, submission)| submission));
+            self.released -= gone.iter().filter(|gone| gone.is_released).count();
+            abandoned.extend(gone.into_iter().map(|gone| gone.submission));
             if !weight.is_some_and(|weight| builder.takes(weight)) {
                 return;
             }
-            let Some((count, submission)) = self.submissions.pop() else { return };
-            if self.is_held(count, &submission.command.key) {
-                self.set_aside.push((count, submission));
+            let Some(next) = self.submissions.pop() else { return };
+            self.released -= usize::from(next.is_released);
+            if self.is_held(next.count, &next.submission.command.key) {
+                self.set_aside.push(WaitingSubmission { is_released: false, ..next });
                 continue;
             }
+            self.awaited_under_way |= next.is_released;
+            let submission = next.submission;
             builder.add(submission.command, submission.cost);
             builder.replies.push((builder.commands.len() - 1, submission.reply));
         }
     }
 }
 
+impl WaitingSubmission {
+    fn new(count: u64, submission: Submission) -> Self {
+        Self { count, is_released: false, submission }
+    }
+
+    /// Whose it is and what it weighs.
+    fn place(&self) -> (Requester, u64) {
+        (self.submission.requester, self.submission.cost.weight)
+    }
+}
+
 /// What the next command weighs, and those before it for which nobody waits any more.
-fn next_weight(queue: &mut FairQueue<CountedSubmission>) -> (Option<u64>, Vec<CountedSubmission>) {
+fn next_weight(queue: &mut FairQueue<WaitingSubmission>) -> (Option<u64>, Vec<WaitingSubmission>) {
     let mut gone = Vec::new();
-    let weight = queue.next_weight(|(_, submission)| submission.reply.is_abandoned(), &mut gone);
+    let is_gone = |waiting: &WaitingSubmission| waiting.submission.reply.is_abandoned();
+    let weight = queue.next_weight(is_gone, &mut gone);
     (weight, gone)
 }
 
@@ -443,7 +513,7 @@ mod tests {
     /// What the leader asks of a branch.
     fn push_own(queue: &Queue, branch: &str, name: &str, rank: OwnRank, is_long: bool) {
         let asked = vec![insert(branch, name, "x")];
-        queue.push_own(key(branch), asked, rank, is_long).unwrap();
+        queue.push_own(key(branch), 1, asked, (rank, is_long)).unwrap();
     }
 
     /// What the next large one is, where there is one.
@@ -484,10 +554,11 @@ mod tests {
         let queue = Queue::default();
         let push = |n| {
             let asked = vec![insert("dar", "own", "x")];
-            queue.push_own(key(&format!("branch-{n}")), asked, OwnRank::Usual, n % 2 == 0)
+            queue.push_own(key(&format!("branch-{n}")), 1, asked, (OwnRank::Usual, n % 2 == 0))
         };
         (0..LEADER_BRANCHES_MAX).for_each(|n| push(n).unwrap());
         assert_eq!(push(LEADER_BRANCHES_MAX), Err(Refusal::Busy { what: BusyScope::Node }));
+        push_own(&queue, "dar", "a client waits", OwnRank::Needed, false);
     }
 
     #[test]
@@ -555,6 +626,7 @@ mod tests {
         push_own(&queue, "dar", "one", OwnRank::Usual, false);
         push_own(&queue, "else", "other", OwnRank::Usual, false);
         assert_eq!(packed(&mut queue.waiting.lock()), ["insert-other"]);
+        queue.finish_batch();
         queue.hold(None);
         // By now it is a large one.
         assert!(packed(&mut queue.waiting.lock()).is_empty());
@@ -571,6 +643,39 @@ mod tests {
         assert_eq!(next_long(&queue).as_deref(), Some("insert-new"));
         queue.hold(None);
         assert_eq!(next_long(&queue), None);
+    }
+
+    #[test]
+    fn what_is_missing_no_more_is_not_asked() {
+        let queue = Queue::default();
+        push_own(&queue, "dar", "wrong", OwnRank::Usual, true);
+        push_own(&queue, "else", "wrong too", OwnRank::Usual, false);
+        let _outcome = push(&queue, 1, "small");
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-wrong too"]);
+        assert!(queue.withdraw_own(&key("else"), 2), "it is on its way");
+        queue.finish_batch();
+        assert!(!queue.withdraw_own(&key("else"), 2));
+        assert!(!queue.withdraw_own(&key("dar"), 2));
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-small"], "nothing is before it");
+        queue.finish_batch();
+        assert_eq!(next_long(&queue), None);
+        let asked = vec![insert("dar", "older", "x")];
+        let refused = queue.push_own(key("dar"), 1, asked, (OwnRank::Usual, false));
+        assert_eq!(refused, Err(Refusal::Busy { what: BusyScope::Node }), "by an older catalogue");
+    }
+
+    #[test]
+    fn a_branch_that_becomes_small_strands_nobody() {
+        let queue = Queue::default();
+        push_own(&queue, "dar", "first", OwnRank::Usual, true);
+        let _outcomes = [push(&queue, 1, "a"), push(&queue, 1, "b")];
+        assert!(packed(&mut queue.waiting.lock()).is_empty());
+        push_own(&queue, "dar", "second", OwnRank::Usual, false);
+        let _outcome = push(&queue, 1, "c");
+        assert!(packed(&mut queue.waiting.lock()).is_empty());
+        assert_eq!(next_long(&queue).as_deref(), Some("insert-second"));
+        queue.hold(None);
+        assert_eq!(packed(&mut queue.waiting.lock()), ["insert-a", "insert-b", "insert-c"]);
     }
 
     #[test]

@@ -144,7 +144,8 @@ impl StoreWriter {
         for write in writes {
             self.bytes += write_size(&write);
             let (StoreWrite::Put(name, _) | StoreWrite::Delete(name)) = &write;
-            buffered.writes.insert(name.clone(), write);
+            let before = buffered.writes.insert(name.clone(), write);
+            self.bytes -= before.as_ref().map_or(0, write_size);
         }
     }
 
