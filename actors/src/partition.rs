@@ -376,10 +376,12 @@ impl State {
         while let Some(key) = self.definitions_due.pop_first() {
             // The newest for each: a branch's actor may have followed a newer one meanwhile.
             let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
+            // Asked before the branch is looked at: what is applied in between is seen there.
+            let was_under_way = leadership.proposer.is_own_under_way(&key);
             let due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
             if due.is_empty() {
                 // What is on its way may be of a definition that was taken back.
-                if leadership.proposer.withdraw_own(&key, catalogue.revision) {
+                if leadership.proposer.withdraw_own(&key, catalogue.revision) || was_under_way {
                     again.push(key);
                 }
             } else if leadership.proposer.enqueue_own(&key, catalogue.revision, due).is_err() {

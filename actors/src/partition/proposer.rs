@@ -180,8 +180,13 @@ impl Proposer {
         self.queue.push_own(key.clone(), revision, lacks, (rank, is_long))
     }
 
+    /// Whether something that may change a branch's definition is on its way into the log.
+    pub(crate) fn is_own_under_way(&self, key: &BranchKey) -> bool {
+        self.queue.is_own_under_way(key)
+    }
+
     /// A branch lacks nothing by a catalogue of this revision: what was handed in for it is taken
-    /// back. `true`: some of it is on its way into the log, so that it has to be looked at again.
+    /// back. `true`: it has to be looked at again.
     pub(crate) fn withdraw_own(&self, key: &BranchKey, revision: u64) -> bool {
         self.queue.withdraw_own(key, revision)
     }

@@ -58,7 +58,7 @@ struct Waiting {
     /// Whether some of them, or of the leader's own, are on their way into the log: nothing that
     /// takes long goes before them.
     awaited_under_way: bool,
-    /// The branches of the leader's own that are.
+    /// The branches of the leader's own in the entry on its way.
     own_under_way: HashSet<BranchKey>,
     /// Whether the last entry had some of the leader's own, so that clients are first in the next.
     owned_last: bool,
@@ -159,19 +159,30 @@ impl Queue {
     }
 
     /// Takes back what the leader asked of a branch: by a catalogue of this revision nothing of it
-    /// is missing. `true`: something of it is on its way into the log, and may be wrong.
+    /// is missing. `true`: it has to be looked at again, as something of the branch is on its way
+    /// into the log, or a newer catalogue was followed already.
     pub(super) fn withdraw_own(&self, branch: &BranchKey, revision: u64) -> bool {
         let mut waiting = self.waiting.lock();
-        if revision >= waiting.revision {
-            waiting.revision = revision;
-            waiting.own.remove(branch);
-            if waiting.own_long.remove(branch).is_some() {
-                // What waited behind it alone waits no more.
-                waiting.put_back();
-                self.added.notify_one();
-            }
+        if revision < waiting.revision {
+            return true;
         }
-        waiting.own_under_way.contains(branch)
+        waiting.revision = revision;
+        let was_small = waiting.own.remove(branch).is_some();
+        let was_long = waiting.own_long.remove(branch).is_some();
+        // What waited behind it alone waits no more.
+        waiting.put_back();
+        let is_under_way = waiting.is_under_way(branch);
+        drop(waiting);
+        if was_small || was_long {
+            self.added.notify_one();
+            self.long_added.notify_one();
+        }
+        is_under_way
+    }
+
+    /// Whether something that may change this branch's definition is on its way into the log.
+    pub(super) fn is_own_under_way(&self, branch: &BranchKey) -> bool {
+        self.waiting.lock().is_under_way(branch)
     }
 
     /// The next command that takes long, once there is one.
@@ -198,8 +209,7 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         // Nearly always there was nothing, and nobody is woken.
         if std::mem::take(&mut waiting.awaited_under_way) {
-            let Waiting { own_under_way, held, .. } = &mut *waiting;
-            own_under_way.retain(|branch| held.as_ref() == Some(branch));
+            waiting.own_under_way.clear();
             self.long_added.notify_one();
         }
     }
@@ -247,12 +257,12 @@ impl QueueEnd {
             };
             // Without the lock, as they give their shares back.
             drop(abandoned);
+            if has_released_all {
+                // A large command was to come behind them; some may be gone, and nobody says so.
+                self.0.long_added.notify_one();
+            }
             if !builder.commands.is_empty() {
                 return builder;
-            }
-            if has_released_all {
-                // Nobody waits any more for what a large command was to come behind.
-                self.0.long_added.notify_one();
             }
             // A note that was left meanwhile is not lost: it ends this at once.
             self.0.added.notified().await;
@@ -301,14 +311,18 @@ impl Waiting {
         self.held.as_ref() == Some(branch) || definition.is_some_and(|since| since < count)
     }
 
+    /// Also one that is held: its large command may be a definition.
+    fn is_under_way(&self, branch: &BranchKey) -> bool {
+        self.own_under_way.contains(branch) || self.held.as_ref() == Some(branch)
+    }
+
     /// Nothing is held any more.
     fn release(&mut self) {
-        if let Some(branch) = self.held.take() {
-            self.own_under_way.remove(&branch);
-            if let Some(asked) = self.own.remove(&branch) {
-                // A branch of which one command took long is large.
-                self.own_long.push(branch, asked);
-            }
+        if let Some(branch) = self.held.take()
+            && let Some(asked) = self.own.remove(&branch)
+        {
+            // A branch of which one command took long is large.
+            self.own_long.push(branch, asked);
         }
         self.put_back();
     }
@@ -357,7 +371,6 @@ impl Waiting {
         }
         let (branch, asked) = own.or_else(|| self.own_long.pop(usual, None))?;
         self.owned_last_long = true;
-        self.own_under_way.insert(branch.clone());
         self.held = Some(branch);
         Some(LongSubmission::Own(asked.commands))
     }

@@ -187,6 +187,32 @@ fn what_is_missing_no_more_is_not_asked() {
     assert_eq!(refused, Err(Refusal::Busy { what: BusyScope::Node }), "by an older catalogue");
 }
 
+#[tokio::test]
+async fn what_is_gone_wakes_whoever_was_to_come_behind_it() {
+    let queue = Arc::new(Queue::default());
+    let end = QueueEnd(Arc::clone(&queue));
+    push_own(&queue, "dar", "first", OwnRank::Usual, true);
+    let gone = push(&queue, 1, "gone");
+    assert!(packed(&mut queue.waiting.lock()).is_empty());
+    assert_eq!(next_long(&queue).as_deref(), Some("insert-first"));
+    drop(gone);
+    push_own(&queue, "else", "second", OwnRank::Usual, true);
+    queue.hold(None);
+    let mut second = Box::pin(queue.next_long());
+    assert!((&mut second).now_or_never().is_none(), "what was released is first");
+    let _outcome = push(&queue, 2, "other");
+    assert_eq!(end.next().await.commands.len(), 1, "nobody waits for it any more");
+    assert!(matches!(second.await, LongSubmission::Own(_)));
+    queue.hold(None);
+    // The same where what a client needed is taken back.
+    push_own(&queue, "dar", "needed", OwnRank::Needed, false);
+    let _outcome = push_as(&queue, 1, "large", true);
+    let mut large = Box::pin(queue.next_long());
+    assert!((&mut large).now_or_never().is_none());
+    assert!(!queue.withdraw_own(&key("dar"), 2));
+    assert_eq!(of_client(large.await).command.id.request, "insert-large");
+}
+
 #[test]
 fn a_branch_that_becomes_small_strands_nobody() {
     let queue = Queue::default();
