@@ -67,9 +67,8 @@ pub const STORE_BACKLOG_BYTES: usize = 16 << 20;
 pub const STORE_REBUILD_BACKLOG_BYTES: usize = 16 << 20;
 /// How long changes are buffered before they are written; of each key only the last is written.
 pub const STORE_BUFFER_TIME: Duration = Duration::from_secs(1);
-/// Bytes of buffered changes after which they are written before that. Small: applying that waits
-/// for room in the queue waits until they are written, some tens of milliseconds.
-pub const STORE_BUFFER_BYTES: usize = 512 << 10;
+/// Bytes of buffered changes after which they are written before that.
+pub const STORE_BUFFER_BYTES: usize = 4 << 20;
 /// Records of one batch: sled stops every reader and writer of the process for it.
 pub const STORE_BATCH_RECORDS: usize = 256;
 /// Bytes of one batch.
