@@ -158,8 +158,13 @@ impl Reads {
         let request = ReadIndexRequest { partition, group: &local.group };
         let group = GroupId::from(partition);
         let index = self.leaders.ask_node(group, leader, &request, ATTEMPT_TIMEOUT).await?;
-        let applied = local.group.wait_applied(index, LAG_TIMEOUT).await;
-        applied.map_err(|_| ReadFailure::Lags { leader })
+        let is_applied = tokio::select! {
+            biased;
+            applied = local.group.wait_applied(index, LAG_TIMEOUT) => applied.is_ok(),
+            // The leader has the answer, and this replica will not for long.
+            () = local.applied.held_up() => false,
+        };
+        if is_applied { Ok(()) } else { Err(ReadFailure::Lags { leader }) }
     }
 
     /// Waits until what was applied to this branch shows, where it takes long. A replica that does

@@ -28,10 +28,19 @@ pub(crate) struct AppliedPartition {
     view: ArcSwap<Partition>,
     /// Held while `view` is replaced.
     fanout: Mutex<Fanout>,
-    /// The branch whose large command is under way, which the view shows as before; and how many
-    /// were finished by now.
-    under_way: watch::Sender<(Option<BranchKey>, u64)>,
+    long: watch::Sender<LongProgress>,
     store: OnceLock<Arc<dyn WorkingStore>>,
+}
+
+/// How far large commands are.
+#[derive(Default)]
+struct LongProgress {
+    /// The branch of the one under way, which the view shows as before.
+    branch: Option<BranchKey>,
+    /// Whether an entry waits for it, and with it all behind.
+    holds_up: bool,
+    /// How many were finished by now.
+    finished: u64,
 }
 
 /// A state at an index.
@@ -58,7 +67,7 @@ impl AppliedPartition {
         Arc::new(Self {
             view: ArcSwap::from_pointee(Partition::default()),
             fanout: Mutex::default(),
-            under_way: watch::Sender::default(),
+            long: watch::Sender::default(),
             store: OnceLock::new(),
         })
     }
@@ -83,20 +92,30 @@ impl AppliedPartition {
 
     /// The branch whose large command is under way, if there is one.
     pub(crate) fn under_way(&self) -> Option<BranchKey> {
-        self.under_way.borrow().0.clone()
+        self.long.borrow().branch.clone()
     }
 
     /// Waits until the view shows what was applied to this branch by now, where its large command
     /// is under way.
     pub(crate) async fn settled(&self, key: &BranchKey) {
-        let mut under_way = self.under_way.subscribe();
-        let by_now = under_way.borrow().1;
+        let mut long = self.long.subscribe();
+        let by_now = long.borrow().finished;
         // By the count as well: the next one of the branch may be under way before this task is
         // woken. The sender lives as long as `self`.
-        let is_settled = |(branch, finished): &(Option<BranchKey>, u64)| {
-            branch.as_ref() != Some(key) || *finished > by_now
-        };
-        let _ = under_way.wait_for(is_settled).await;
+        let is_settled =
+            |long: &LongProgress| long.branch.as_ref() != Some(key) || long.finished > by_now;
+        let _ = long.wait_for(is_settled).await;
+    }
+
+    /// Ends when nothing more is applied here before a large command is finished: what others have
+    /// by now will not show for long.
+    pub(crate) async fn held_up(&self) {
+        let _ = self.long.subscribe().wait_for(|long| long.holds_up).await;
+    }
+
+    /// An entry waits for the large command that is under way.
+    pub(super) fn hold_up(&self) {
+        self.long.send_modify(|long| long.holds_up = true);
     }
 
     /// A large command of this branch is under way from here on.
@@ -104,15 +123,14 @@ impl AppliedPartition {
         let mut fanout = self.fanout.lock();
         fanout.before = Some((fanout.index, before));
         drop(fanout);
-        self.under_way.send_modify(|(branch, _)| *branch = Some(key));
+        self.long.send_modify(|long| long.branch = Some(key));
     }
 
     /// It is finished, or gone with the state it was about.
     pub(super) fn end_long(&self) {
         self.fanout.lock().before = None;
-        self.under_way.send_modify(|(branch, finished)| {
-            *branch = None;
-            *finished += 1;
+        self.long.send_modify(|long| {
+            *long = LongProgress { finished: long.finished + 1, ..LongProgress::default() };
         });
     }
 

@@ -169,6 +169,7 @@ impl raft::Machine for PartitionMachine {
     ) -> Result<ApplyStep<Self::Response>, Fatal> {
         let entry = PartitionEntry::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         if self.is_blocked(&entry) {
+            self.applied.hold_up();
             return Ok(ApplyStep::Blocked);
         }
         Ok(match entry {
@@ -336,6 +337,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
+    use futures::FutureExt as _;
     use model::{Command, CommandId, Definition, Origin, Schema, Timestamp, Value};
     use raft::{Machine as _, ScanLimit};
 
@@ -537,8 +539,11 @@ mod tests {
         assert_eq!(live.0.applied.under_way(), Some(key("dar")));
         let IndexedView { index: at, is_newest, .. } = live.0.applied.indexed_view();
         assert_eq!((at, is_newest), (index - 1, false), "of the last one that is whole");
+        let is_held_up = |live: &Replica| live.0.applied.held_up().now_or_never().is_some();
+        assert!(!is_held_up(&live), "readers of other branches have what others have");
         let blocked = live.0.apply(index + 1, &entry(12), &mut Vec::new()).unwrap();
         assert!(matches!(blocked, ApplyStep::Blocked), "its branch waits");
+        assert!(is_held_up(&live), "readers go elsewhere");
         let mut checkpoint = Chunks::default();
         live.checkpoint(&mut checkpoint);
         let mut other = Replica::new();
@@ -549,6 +554,7 @@ mod tests {
         let applied = live.0.finish_long(&mut writes).unwrap();
         assert!(matches!(applied[0].outcome, Outcome::Accepted(_)) && !writes.is_empty());
         assert_eq!(live.0.applied.under_way(), None);
+        assert!(!is_held_up(&live));
         let last = pieces("dar", "large").pop().unwrap();
         let ApplyStep::Long(work) = other.0.apply(index, &last, &mut Vec::new()).unwrap() else {
             panic!("the last piece")
