@@ -51,12 +51,6 @@ pub(crate) struct Attack {
 }
 
 impl Attack {
-    /// How many times its quiet p99 the polite client may see. In the attacked branch it waits for
-    /// the changes of others, in turns: for less than a tenth of the 6.8 s that it once took.
-    pub(crate) fn ratio_max(&self) -> f64 {
-        if self.polite_branch() == BRANCH { 30.0 } else { 3.0 }
-    }
-
     /// Where the polite client reads and writes: what is done to one branch is to spare the others.
     pub(crate) fn polite_branch(&self) -> &'static str {
         if self.name == SAME_BRANCH { BRANCH } else { OTHER_BRANCH }

@@ -46,9 +46,7 @@ pub(crate) const UNFINISHED: Attack = Attack {
 pub(crate) const FRAGMENTS: Attack = Attack {
     name: "unfinished-fragments",
     about: "1,000 sockets with 1 MiB of a message that does not end; they once held 2.1 GB",
-    // 256 MiB may be arriving, and each part of a message lies in the buffer that was read into and
-    // in the message; besides, those that are cut take a moment to end.
-    memory_max_mib: 768,
+    memory_max_mib: 512,
     shown_by: &["held"],
     prepare: nothing,
     run: |target, phase| {
