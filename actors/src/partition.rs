@@ -36,7 +36,7 @@ use applied::AppliedPartition;
 use branch::{BranchActor, BranchArguments};
 use branch_quota::{BranchBuckets, BranchQuota};
 use machine::PartitionMachine;
-use proposer::{Proposer, Submission};
+use proposer::{OwnRank, Proposer, Submission};
 
 /// How often a leader looks whether branches are idle and whether another node should lead.
 const TICK: Duration = Duration::from_secs(1);
@@ -384,7 +384,10 @@ impl State {
                 if leadership.proposer.withdraw_own(&key, catalogue.revision) || was_under_way {
                     again.push(key);
                 }
-            } else if leadership.proposer.enqueue_own(&key, catalogue.revision, due).is_err() {
+                continue;
+            }
+            let (proposer, revision) = (&leadership.proposer, catalogue.revision);
+            if proposer.enqueue_own(&key, revision, due, OwnRank::Usual).is_err() {
                 self.definitions_due.insert(key);
                 break;
             }

@@ -4,7 +4,8 @@
 //! who asks for little has the next turn that is given back, however many wait for another address.
 //!
 //! Promises: no more turns are out than there are; one is never lost, whoever stops waiting when.
-//! Refused: a bound on who waits. Callers have one, and wait no longer than they say.
+//! Refused: a bound on who waits. Callers have one, and wait no longer than they say; whoever
+//! stopped waiting is forgotten when the turn would be theirs.
 
 use std::sync::Arc;
 

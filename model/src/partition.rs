@@ -138,7 +138,7 @@ impl Partition {
         let LongOutcome { mut branch, begins, applied } = outcome;
         if let Some(request) = &begins {
             // A definition brought its own copy of the schema.
-            if !matches!(request, Request::Seed(_))
+            if matches!(request, Request::Define(_) | Request::Fill(_))
                 && let Some(definition) = branch.definition.as_mut()
             {
                 let schema = self.schemas.share(Arc::clone(&definition.schema));

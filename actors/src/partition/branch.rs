@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::activations::{Activations, Admission, BranchMessage};
 use super::applied::AppliedPartition;
-use super::proposer::{Proposer, Submission};
+use super::proposer::{OwnRank, Proposer, Submission};
 
 /// How long a definition on its way is waited for before it is sent again.
 const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -82,7 +82,8 @@ impl State {
         // asks again.
         let due = self.definition.commands_due(key, &catalogue, applied);
         if !due.is_empty() {
-            if let Err(refusal) = proposer.enqueue_needed(key, catalogue.revision, due) {
+            let revision = catalogue.revision;
+            if let Err(refusal) = proposer.enqueue_own(key, revision, due, OwnRank::Needed) {
                 return submission.reply.answer(Err(refusal));
             }
             self.definition.sent(catalogue.revision);

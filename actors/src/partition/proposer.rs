@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::long::LongProposer;
-use self::own_queue::OwnRank;
+pub(crate) use self::own_queue::OwnRank;
 use self::queue::{BatchBuilder, Queue, QueueEnd};
 use super::applied::AppliedPartition;
 use super::machine::PartitionMachine;
@@ -140,35 +140,13 @@ impl Proposer {
     }
 
     /// Hands in what a branch lacks by a catalogue of this revision, in place of what was handed in
-    /// before. Nobody waits for it; clients' commands take turns with it. Whether some did not come
-    /// into the log, [`Proposer::take_own_lost`] says.
+    /// before. Needed: a client's command that is handed in next comes behind it; else clients'
+    /// commands take turns with it. Whether some did not come into the log,
+    /// [`Proposer::take_own_lost`] says.
     ///
     /// # Errors
     /// Why it was not taken.
     pub(crate) fn enqueue_own(
-        &self,
-        key: &BranchKey,
-        revision: u64,
-        lacks: Vec<Command>,
-    ) -> Result<(), Refusal> {
-        self.enqueue_of_leader(key, revision, lacks, OwnRank::Usual)
-    }
-
-    /// The same of what a client's command needs that is handed in next: it is in the log before
-    /// that one.
-    ///
-    /// # Errors
-    /// Why it was not taken.
-    pub(crate) fn enqueue_needed(
-        &self,
-        key: &BranchKey,
-        revision: u64,
-        lacks: Vec<Command>,
-    ) -> Result<(), Refusal> {
-        self.enqueue_of_leader(key, revision, lacks, OwnRank::Needed)
-    }
-
-    fn enqueue_of_leader(
         &self,
         key: &BranchKey,
         revision: u64,

@@ -11,7 +11,7 @@ use model::{BranchKey, Command};
 
 /// Who waits for a command of the leader's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum OwnRank {
+pub(crate) enum OwnRank {
     /// A client whose command needs it.
     Needed,
     /// Nobody.

@@ -169,8 +169,10 @@ impl Queue {
         waiting.revision = revision;
         let was_small = waiting.own.remove(branch).is_some();
         let was_long = waiting.own_long.remove(branch).is_some();
-        // What waited behind it alone waits no more.
-        waiting.put_back();
+        if was_long {
+            // What waited behind it alone waits no more.
+            waiting.put_back();
+        }
         let is_under_way = waiting.is_under_way(branch);
         drop(waiting);
         if was_small || was_long {
