@@ -8,6 +8,9 @@
 //! rest equally. A heavy command waits for one round of the others and is paid for by what its
 //! requester sends after it.
 //!
+//! Whoever takes them may leave the heavy ones for later: those of a requester that has one first
+//! wait behind it, and all others go on by the same clock.
+//!
 //! Promises:
 //! - commands of one requester come out in the order in which they went in;
 //! - of two addresses that always have something waiting, neither gets ahead of the other by more
@@ -18,7 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::limits::BATCH_CHANGES_MAX;
+use crate::limits::{BACKGROUND_WEIGHT, BATCH_CHANGES_MAX};
 use crate::shares::Requester;
 
 /// Parts of the clock for each unit of weight: it moves by less than one where many wait.
@@ -27,14 +30,28 @@ const UNIT: u64 = 1 << 16;
 /// beside it.
 const DUE_WEIGHT_MAX: u64 = BATCH_CHANGES_MAX;
 
+/// Which items are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// Whichever is next.
+    Any,
+    /// The next one that weighs less than [`BACKGROUND_WEIGHT`].
+    Interactive,
+}
+
+/// When an item is due, and how many were before it. The count keeps those due at the same time in
+/// the order in which they came.
+type DueTime = (u64, u64);
+
 /// Items with a requester and a weight.
 pub(crate) struct FairQueue<T> {
     /// What each address has had by now that had something waiting all the time.
     clock: u64,
     flows: HashMap<Requester, Flow<T>>,
-    /// The requesters that have something waiting, by when the first of it is due. The count keeps
-    /// those due at the same time in the order in which they came.
-    due: BTreeMap<(u64, u64), Requester>,
+    /// The requesters that have something waiting, by when the first of it is due: where that is
+    /// interactive, and where it is for the background.
+    interactive: BTreeMap<DueTime, Requester>,
+    background: BTreeMap<DueTime, Requester>,
     count: u64,
     /// The requesters that have nothing waiting and had more than their part, by when they will
     /// not have had more: remembered until then, or it would help to stop for a moment.
@@ -50,6 +67,14 @@ struct Flow<T> {
     /// When its requester will have had no more than its part, the first of them included; without
     /// any, what it has had so far.
     finish: u64,
+    /// When the first of them is due.
+    due: DueTime,
+}
+
+impl<T> Flow<T> {
+    fn is_background(&self) -> bool {
+        self.items.front().is_some_and(|(weight, _)| *weight >= BACKGROUND_WEIGHT)
+    }
 }
 
 impl<T> Default for FairQueue<T> {
@@ -57,7 +82,8 @@ impl<T> Default for FairQueue<T> {
         Self {
             clock: 0,
             flows: HashMap::new(),
-            due: BTreeMap::new(),
+            interactive: BTreeMap::new(),
+            background: BTreeMap::new(),
             count: 0,
             ahead: BTreeSet::new(),
             active: HashMap::new(),
@@ -69,10 +95,11 @@ impl<T> Default for FairQueue<T> {
 impl<T> FairQueue<T> {
     /// Adds an item behind those of its requester. The weight is 1 at least.
     pub(crate) fn push(&mut self, requester: Requester, weight: u64, item: T) {
-        let flow = self
-            .flows
-            .entry(requester)
-            .or_insert_with(|| Flow { items: VecDeque::new(), finish: self.clock });
+        let flow = self.flows.entry(requester).or_insert_with(|| Flow {
+            items: VecDeque::new(),
+            finish: self.clock,
+            due: (0, 0),
+        });
         flow.items.push_back((weight.max(1), item));
         self.len += 1;
         if flow.items.len() == 1 {
@@ -86,7 +113,11 @@ impl<T> FairQueue<T> {
     pub(crate) fn push_front(&mut self, requester: Requester, weight: u64, item: T) {
         match self.flows.get_mut(&requester) {
             Some(flow) if !flow.items.is_empty() => {
-                flow.items.push_front((weight.max(1), item));
+                self.unlist(requester);
+                if let Some(flow) = self.flows.get_mut(&requester) {
+                    flow.items.push_front((weight.max(1), item));
+                }
+                self.list(requester);
                 self.len += 1;
             }
             Some(_) | None => self.push(requester, weight, item),
@@ -94,8 +125,9 @@ impl<T> FairQueue<T> {
     }
 
     /// The item whose turn it is.
-    pub(crate) fn pop(&mut self) -> Option<T> {
-        let (_, requester) = self.due.pop_first()?;
+    pub(crate) fn pop(&mut self, pick: Pick) -> Option<T> {
+        let requester = self.next_requester(pick)?;
+        self.unlist(requester);
         let flow = self.flows.get_mut(&requester)?;
         let (weight, item) = flow.items.pop_front()?;
         let (is_empty, finish) = (flow.items.is_empty(), flow.finish);
@@ -114,31 +146,79 @@ impl<T> FairQueue<T> {
     /// them has their turn.
     pub(crate) fn next_weight(
         &mut self,
+        pick: Pick,
         is_gone: impl Fn(&T) -> bool,
         gone: &mut Vec<T>,
     ) -> Option<u64> {
         loop {
-            let (_, requester) = self.due.first_key_value()?;
-            let requester = *requester;
+            let requester = self.next_requester(pick)?;
+            let (weight, first) = self.flows.get(&requester)?.items.front()?;
+            if !is_gone(first) {
+                return Some(*weight);
+            }
+            self.unlist(requester);
             let flow = self.flows.get_mut(&requester)?;
             while let Some((_, item)) = flow.items.pop_front_if(|(_, item)| is_gone(item)) {
                 gone.push(item);
                 self.len -= 1;
             }
-            if let Some((weight, _)) = flow.items.front() {
-                return Some(*weight);
+            let (is_empty, finish) = (flow.items.is_empty(), flow.finish);
+            if is_empty {
+                self.rest(requester, finish);
+                self.forget();
+            } else {
+                self.list(requester);
             }
-            let finish = flow.finish;
-            self.due.pop_first();
-            self.rest(requester, finish);
-            self.forget();
         }
+    }
+
+    /// The item whose turn it is.
+    pub(crate) fn first(&self, pick: Pick) -> Option<&T> {
+        self.first_of(&self.next_requester(pick)?)
+    }
+
+    /// The first item of this requester.
+    pub(crate) fn first_of(&self, requester: &Requester) -> Option<&T> {
+        self.flows.get(requester)?.items.front().map(|(_, item)| item)
+    }
+
+    /// Whether some requester's first item is one for the background.
+    pub(crate) fn has_background(&self) -> bool {
+        !self.background.is_empty()
     }
 
     /// How many items wait.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whose turn it is.
+    fn next_requester(&self, pick: Pick) -> Option<Requester> {
+        let background = match pick {
+            Pick::Any => self.background.first_key_value(),
+            Pick::Interactive => None,
+        };
+        let first = self.interactive.first_key_value().into_iter().chain(background);
+        first.min_by_key(|(due, _)| **due).map(|(_, requester)| *requester)
+    }
+
+    /// Lists a requester by when its first item is due.
+    fn list(&mut self, requester: Requester) {
+        let Some(flow) = self.flows.get(&requester) else { return };
+        match flow.is_background() {
+            true => self.background.insert(flow.due, requester),
+            false => self.interactive.insert(flow.due, requester),
+        };
+    }
+
+    /// The opposite; before what is first of it changes.
+    fn unlist(&mut self, requester: Requester) {
+        let Some(flow) = self.flows.get(&requester) else { return };
+        match flow.is_background() {
+            true => self.background.remove(&flow.due),
+            false => self.interactive.remove(&flow.due),
+        };
     }
 
     /// Says when the first item of a requester is due.
@@ -150,8 +230,8 @@ impl<T> FairQueue<T> {
         let begin = flow.finish.max(self.clock);
         flow.finish = begin + weight * UNIT * beside;
         self.count += 1;
-        self.due
-            .insert((begin + weight.min(DUE_WEIGHT_MAX) * UNIT * beside, self.count), requester);
+        flow.due = (begin + weight.min(DUE_WEIGHT_MAX) * UNIT * beside, self.count);
+        self.list(requester);
     }
 
     /// A requester has nothing waiting any more.
@@ -196,7 +276,7 @@ mod tests {
     fn serve(queue: &mut FairQueue<(Requester, u64)>, turns: usize) -> HashMap<Requester, u64> {
         let mut served = HashMap::new();
         for _ in 0..turns {
-            let (requester, weight) = queue.pop().unwrap();
+            let (requester, weight) = queue.pop(Pick::Any).unwrap();
             *served.entry(requester).or_default() += weight;
             queue.push(requester, weight, (requester, weight));
         }
@@ -214,9 +294,9 @@ mod tests {
             let mut passed = Vec::new();
             // Whenever it comes, and whether it is of the same address or not.
             for n in 0..40 {
-                queue.pop().unwrap();
+                queue.pop(Pick::Any).unwrap();
                 queue.push(of(address, 99), 1, 1_000 + n);
-                let before = (0..).take_while(|_| queue.pop() < Some(1_000)).count();
+                let before = (0..).take_while(|_| queue.pop(Pick::Any) < Some(1_000)).count();
                 passed.push(before);
             }
             assert!(passed.iter().all(|before| *before <= 1), "{passed:?}");
@@ -233,7 +313,7 @@ mod tests {
         }
         let mut last: HashMap<Requester, u64> = HashMap::new();
         let mut count = 0;
-        while let Some(n) = queue.pop() {
+        while let Some(n) = queue.pop(Pick::Any) {
             let before = last.insert(of((n % 3) as u8, n % 7), n);
             assert!(before.is_none_or(|before| before < n));
             count += 1;
@@ -246,10 +326,10 @@ mod tests {
     fn what_was_put_back_comes_before_what_its_requester_sent_since() {
         let mut queue = FairQueue::default();
         (0..3).for_each(|n| queue.push(of(1, 1), 5, n));
-        let back = [queue.pop().unwrap(), queue.pop().unwrap()];
+        let back = [queue.pop(Pick::Any).unwrap(), queue.pop(Pick::Any).unwrap()];
         queue.push(of(2, 1), 5, 100);
         back.into_iter().rev().for_each(|n| queue.push_front(of(1, 1), 5, n));
-        let mut left: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
+        let mut left: Vec<i32> = std::iter::from_fn(|| queue.pop(Pick::Any)).collect();
         left.retain(|n| *n < 100);
         assert_eq!((left, queue.len()), (vec![0, 1, 2], 0));
     }
@@ -277,7 +357,7 @@ mod tests {
         (0..2).for_each(|_| queue.push(of(1, 99), 2048, (of(1, 99), 2048)));
         let mut turns = Vec::new();
         for turn in 0..400 {
-            let (requester, weight) = queue.pop().unwrap();
+            let (requester, weight) = queue.pop(Pick::Any).unwrap();
             if weight == 2048 {
                 turns.push(turn);
             } else {
@@ -312,12 +392,12 @@ mod tests {
         (0..3).for_each(|n| queue.push(of(1, 1), 500, n));
         queue.push(of(1, 2), 500, 10);
         let mut gone = Vec::new();
-        assert_eq!(queue.next_weight(|item| *item < 2, &mut gone), Some(500));
-        assert_eq!((gone, queue.pop()), (vec![0, 1], Some(2)));
+        assert_eq!(queue.next_weight(Pick::Any, |item| *item < 2, &mut gone), Some(500));
+        assert_eq!((gone, queue.pop(Pick::Any)), (vec![0, 1], Some(2)));
         let mut gone = Vec::new();
-        assert_eq!(queue.next_weight(|_| true, &mut gone), None);
+        assert_eq!(queue.next_weight(Pick::Any, |_| true, &mut gone), None);
         assert_eq!((gone, queue.len()), (vec![10], 0));
-        assert!(queue.flows.is_empty() && queue.active.is_empty() && queue.due.is_empty());
+        assert!(queue.flows.is_empty() && queue.active.is_empty() && queue.interactive.is_empty());
     }
 
     #[test]
@@ -330,7 +410,7 @@ mod tests {
             if queue.flows.get(&of(2, 1)).is_none_or(|flow| flow.items.is_empty()) {
                 queue.push(of(2, 1), 100, (of(2, 1), n));
             }
-            let (requester, n) = queue.pop().unwrap();
+            let (requester, n) = queue.pop(Pick::Any).unwrap();
             if requester == of(2, 1) {
                 polite += 1;
             } else {
@@ -339,5 +419,27 @@ mod tests {
             }
         }
         assert!(i32::abs(polite - other) <= 2, "{polite} and {other}");
+    }
+
+    #[test]
+    fn what_is_for_the_background_waits_with_all_behind_it() {
+        let mut queue = FairQueue::default();
+        for (requester, weight, name) in
+            [(1, 500, "a"), (1, 1, "b"), (2, 1, "c"), (3, 500, "d"), (3, 1, "e"), (2, 500, "f")]
+        {
+            queue.push(of(requester, 1), weight, name);
+        }
+        assert_eq!(queue.pop(Pick::Interactive), Some("c"));
+        assert_eq!(queue.pop(Pick::Interactive), None, "what is behind it keeps its order");
+        assert!(queue.has_background());
+        let gone = &mut Vec::new();
+        let weight = queue.next_weight(Pick::Any, |name| *name == "a", gone);
+        assert_eq!((weight, queue.first(Pick::Any), gone.len()), (Some(1), Some(&"b"), 1));
+        assert_eq!(queue.pop(Pick::Interactive), Some("b"));
+        queue.push_front(of(3, 1), 1, "before d");
+        assert_eq!(queue.pop(Pick::Interactive), Some("before d"));
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop(Pick::Any)).collect();
+        assert_eq!(left, ["f", "d", "e"]);
+        assert!(queue.background.is_empty() && queue.interactive.is_empty());
     }
 }

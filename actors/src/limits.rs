@@ -23,6 +23,11 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Changes in one Raft entry, where it holds more than one command: nothing else of its partition
 /// is decided while an entry is, so that a single write never waits for more than one batch.
 pub const BATCH_CHANGES_MAX: u64 = 512;
+/// Weight from which a command waits while its partition's store is busy, and those below it go on:
+/// more than an order with its lines, less than a batch.
+pub const BACKGROUND_WEIGHT: u64 = 64;
+/// How often some of them go all the same: a store that is always busy holds up nothing for ever.
+pub const BACKGROUND_PERIOD: Duration = Duration::from_secs(1);
 /// Weight of the writes of clients that wait for one branch; the next is refused with 429. A write
 /// weighs its changes, and one more for each KiB.
 pub const BRANCH_WEIGHT_MAX: u64 = 16 * 1024;

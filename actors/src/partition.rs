@@ -378,7 +378,8 @@ impl State {
             let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
             // Asked before the branch is looked at: what is applied in between is seen there.
             let was_under_way = leadership.proposer.is_own_under_way(&key);
-            let due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
+            let (applied, term) = (&self.arguments.applied, leadership.proposer.term());
+            let due = branch::missing_definition(&key, &catalogue, applied, term);
             if due.is_empty() {
                 // What is on its way may be of a definition that was taken back.
                 if leadership.proposer.withdraw_own(&key, catalogue.revision) || was_under_way {

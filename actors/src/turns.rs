@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::fair_queue::FairQueue;
+use crate::fair_queue::{FairQueue, Pick};
 use crate::shares::Requester;
 
 /// So many turns, and who waits for one. Clones are the same.
@@ -60,8 +60,9 @@ impl TurnQueue {
     /// Whose turn is next, if somebody waits; else it is free.
     fn next(&self) -> Option<oneshot::Sender<WorkPermit>> {
         let mut state = self.0.lock();
-        let next = state.waiting.next_weight(oneshot::Sender::is_closed, &mut Vec::new());
-        let next = next.and_then(|_| state.waiting.pop());
+        let next =
+            state.waiting.next_weight(Pick::Any, oneshot::Sender::is_closed, &mut Vec::new());
+        let next = next.and_then(|_| state.waiting.pop(Pick::Any));
         if next.is_none() {
             state.free += 1;
         }

@@ -6,7 +6,6 @@ use actors::{FrameKey, Frames, Memory, MemoryClass, Requester, ShareLimiter, Tur
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Incarnation, Offset};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +16,7 @@ use crate::files::Files;
 use crate::limits::{ARRIVAL_BYTES_MIN, BODIES_AT_ONCE, LARGE_AT_ONCE, Limits, RENDERS_AT_ONCE};
 use crate::metrics::Counters;
 use crate::origins::{OriginPolicy, host_and_port};
+use crate::render::Renderer;
 use crate::scoped_store::{NodeView, ScopedStore, StoreHandle};
 
 /// What all handlers and sockets share, as they hold it.
@@ -38,8 +38,8 @@ pub(crate) struct AppState {
     pub(crate) document: OnceLock<Bytes>,
     /// One place for each socket, shared by addresses.
     pub(crate) socket_places: ShareLimiter,
-    /// One permit for each large snapshot being written.
-    pub(crate) renders: Arc<Semaphore>,
+    /// One for each large answer being written.
+    render_turns: TurnQueue,
     /// What is on its way to this node.
     pub(crate) arrivals: Arrivals,
     /// One for each body being read that is neither small nor large.
@@ -100,7 +100,7 @@ impl AppState {
                 config.limits.sockets_max as u64,
                 config.limits.address_percent,
             ),
-            renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
+            render_turns: TurnQueue::new(RENDERS_AT_ONCE),
             arrivals,
             body_turns: TurnQueue::new(BODIES_AT_ONCE),
             large_turns: TurnQueue::new(LARGE_AT_ONCE),
@@ -117,6 +117,15 @@ impl AppState {
     /// The data of the cluster as this principal may see and change it, from where they ask.
     pub(crate) fn store(&self, principal: &Principal, requester: Requester) -> ScopedStore {
         self.store.scoped(principal, requester)
+    }
+
+    /// Writes large answers for whoever asks this store.
+    pub(crate) fn renderer(&self, store: &ScopedStore) -> Renderer {
+        Renderer {
+            turns: self.render_turns.clone(),
+            requester: store.requester(),
+            bytes_max: self.limits.snapshot_bytes_max,
+        }
     }
 
     /// What this node says of itself to anybody.

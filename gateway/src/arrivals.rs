@@ -84,10 +84,11 @@ impl Arrivals {
     }
 
     /// Whether so many bytes more from this address would take room from others: it holds its
-    /// share already. Its sender is better told before it sends them.
+    /// share already. Its sender is better told before it sends them. What will not be counted
+    /// takes no room.
     pub(crate) fn is_refused(&self, peer: ClientAddress, bytes: usize) -> bool {
         let bytes_max = self.0.bytes_max;
-        if self.bytes() + bytes <= bytes_max {
+        if bytes < STEP || self.bytes() + bytes <= bytes_max {
             return false;
         }
         self.with(|book| {
@@ -277,6 +278,9 @@ mod tests {
         assert!(all.is_refused(peer(1), 48 * KIB));
         assert!(!all.is_refused(peer(2), 48 * KIB), "the other gives way");
         assert!(all.is_refused(peer(2), 56 * KIB));
+        // An address that has filled all of it: a small body takes no room.
+        let _rest = arrived(&all, 1, 40);
+        assert!(all.is_refused(peer(1), 8 * KIB) && !all.is_refused(peer(1), 8 * KIB - 1));
     }
 
     #[test]

@@ -25,7 +25,8 @@ use crate::arrivals::{Arrival, Arrivals};
 use crate::client_address::ClientAddress;
 use crate::connection_place::ConnectionPlace;
 use crate::limits::{
-    LEFT_CHECK_EVERY, Limits, SILENCE_MAX_WHEN_FULL, SLOWEST_ARRIVAL_BYTES_PER_SECOND,
+    LEFT_CHECK_EVERY, Limits, MESSAGE_MEMORY_FACTOR, SILENCE_MAX_WHEN_FULL,
+    SLOWEST_ARRIVAL_BYTES_PER_SECOND,
 };
 
 /// One connection, as everybody sees it who reads from it. Clones are the same.
@@ -310,7 +311,10 @@ impl State {
 
     fn holds(&mut self, bytes: usize) {
         self.bytes = bytes;
-        self.arrival.holds(bytes);
+        self.arrival.holds(match self.phase {
+            Phase::Socket => bytes * MESSAGE_MEMORY_FACTOR,
+            Phase::Silent | Phase::Head | Phase::Request | Phase::Idle => bytes,
+        });
     }
 }
 
@@ -448,7 +452,7 @@ mod tests {
         intake.becomes_socket();
         intake.has_read(64 * 1024 + 6);
         intake.passed(6);
-        assert_eq!(intake.arrivals.bytes(), 64 * 1024);
+        assert_eq!(intake.arrivals.bytes(), MESSAGE_MEMORY_FACTOR * 64 * 1024);
         assert!(intake.is_coming());
         intake.delivered();
         assert!(!intake.is_coming() && intake.arrivals.bytes() == 0);

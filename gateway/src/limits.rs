@@ -154,9 +154,14 @@ pub const SLOWEST_BYTES_PER_SECOND: u64 = 16 * 1024;
 /// How long a close frame may take to be written, and to be answered.
 pub const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
+/// How many bytes of memory each byte of a socket's message takes until the message is whole: in
+/// the buffer it is read into, and in the message, whose own buffer doubles. Measured: 2.8 for
+/// messages of 1 MiB.
+pub const MESSAGE_MEMORY_FACTOR: usize = 3;
 /// Least bytes that may be arriving at a node, however little memory it has: one of the largest
-/// bodies, and half as much beside it.
-pub const ARRIVAL_BYTES_MIN: usize = LARGE_BODY_BYTES_MAX / 2 * 3;
+/// messages, and half a body beside it.
+pub const ARRIVAL_BYTES_MIN: usize =
+    LARGE_BODY_BYTES_MAX * MESSAGE_MEMORY_FACTOR + LARGE_BODY_BYTES_MAX / 2;
 
 /// The bounds an assembler may set.
 ///

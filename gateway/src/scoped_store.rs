@@ -207,6 +207,11 @@ impl ScopedStore {
         }
     }
 
+    /// Where the principal asks from.
+    pub(crate) fn requester(&self) -> Requester {
+        self.requester
+    }
+
     /// Whether the principal may make this call.
     fn check(&self, call: StoreCall, target: Target<'_>) -> Result<(), Denied> {
         let _ = (call, target);

@@ -160,6 +160,13 @@ impl ReplicaGroup {
         self.0.replica.backlog.caught_up().await;
     }
 
+    /// Whether many changes wait for the working store here: applying will soon wait for it, and
+    /// whoever can wait with what it proposes does so before.
+    pub fn is_store_busy(&self) -> bool {
+        let replica = &self.0.replica;
+        replica.backlog.bytes() + replica.store.queued_bytes() >= limits::STORE_BUSY_BYTES
+    }
+
     /// The current status.
     pub fn status(&self) -> GroupStatus {
         status::read(&self.0.raft, &self.0.replica)

@@ -61,6 +61,9 @@ pub const STORE_QUEUE_LENGTH: usize = 8 << 10;
 /// Bytes of changes of one replica that may wait for the store's writer before its caller waits.
 /// Of each replica by itself: none waits because another changes much.
 pub const STORE_QUEUE_BYTES: usize = 4 << 20;
+/// Bytes of changes of one replica that wait for its store from which it is busy: the rest of
+/// [`STORE_QUEUE_BYTES`] is for what cannot wait while the writer is at a write.
+pub const STORE_BUSY_BYTES: usize = 1 << 20;
 /// Bytes of changes of one replica behind an entry that takes long, before applying waits for it.
 pub const STORE_BACKLOG_BYTES: usize = 16 << 20;
 /// Bytes of changes of one replica that are kept while its store is rebuilt before a caller waits.

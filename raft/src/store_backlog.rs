@@ -56,6 +56,11 @@ impl StoreBacklog {
         self.state.lock().bytes >= STORE_BACKLOG_BYTES
     }
 
+    /// Bytes of changes that wait behind a long entry.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
     /// Gives the changes of an index to the store, or keeps them for it. One caller at a time.
     pub(crate) fn write(&self, store: &Arc<GroupStore>, index: u64, writes: Vec<StoreWrite>) {
         let mut state = self.state.lock();

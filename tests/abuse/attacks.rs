@@ -42,6 +42,9 @@ pub(crate) struct Attack {
     pub(crate) about: &'static str,
     /// How much a node's memory may grow meanwhile, in MiB.
     pub(crate) memory_max_mib: u64,
+    /// How much of it may stay for each success, in KiB: what a client made is there until it is
+    /// removed.
+    pub(crate) kept_kib: u64,
     /// The answers that show that it was one: without any of them nothing was attacked.
     pub(crate) shown_by: &'static [&'static str],
     /// Brings the data that it needs.

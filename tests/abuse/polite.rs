@@ -24,6 +24,10 @@ pub(crate) struct PoliteClient {
 pub(crate) struct Latencies {
     /// Of answers, in ascending order, from when each request was due.
     took: Vec<Duration>,
+    /// Those of writes, as well in ascending order.
+    writes: Vec<Duration>,
+    /// And of reads.
+    reads: Vec<Duration>,
     /// Requests without a success, by their answer.
     pub(crate) failed: Answers,
 }
@@ -31,9 +35,12 @@ pub(crate) struct Latencies {
 impl Latencies {
     /// The value that this share of the answers does not exceed.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
-        let last = self.took.len().saturating_sub(1);
-        let at = (last as f64 * share).round() as usize;
-        self.took.get(at).copied().unwrap_or_default()
+        quantile(&self.took, share)
+    }
+
+    /// The same of writes alone, and of reads alone.
+    pub(crate) fn quantiles_by_kind(&self, share: f64) -> (Duration, Duration) {
+        (quantile(&self.writes, share), quantile(&self.reads, share))
     }
 
     /// How many requests had no success.
@@ -70,15 +77,31 @@ impl PoliteClient {
             requests.push(tokio::spawn(asked));
         }
         let mut seen = Latencies::default();
-        for request in requests {
+        for (n, request) in (0_u64..).zip(requests) {
             match request.await? {
-                (None, took) => seen.took.push(took),
+                (None, took) => {
+                    seen.took.push(took);
+                    if writes(n) { seen.writes.push(took) } else { seen.reads.push(took) }
+                }
                 (Some(status), _) => *seen.failed.0.entry(status).or_default() += 1,
             }
         }
-        seen.took.sort_unstable();
+        let Latencies { took, writes, reads, .. } = &mut seen;
+        [took, writes, reads].into_iter().for_each(|all| all.sort_unstable());
         Ok(seen)
     }
+}
+
+/// The value that this share of them does not exceed, of durations in ascending order.
+fn quantile(took: &[Duration], share: f64) -> Duration {
+    let last = took.len().saturating_sub(1);
+    let at = (last as f64 * share).round() as usize;
+    took.get(at).copied().unwrap_or_default()
+}
+
+/// Whether this request of a client writes; the others read.
+fn writes(n: u64) -> bool {
+    n.is_multiple_of(2)
 }
 
 /// One request; its answer where that is no success.
@@ -86,9 +109,9 @@ async fn ask(client: &Client, branch: &str, n: u64) -> Option<String> {
     let place = TablePath::pos(branch, "dining_tables");
     let record =
         json!({ "record": { "id": format!("polite-{}", n % 10), "name": format!("T{n}") } });
-    let reply = match n % 2 {
-        0 => client.send_json("PUT", &place.path(), None, &record).await,
-        _ => client.get(&format!("{}?limit=5", place.path())).await,
+    let reply = match writes(n) {
+        true => client.send_json("PUT", &place.path(), None, &record).await,
+        false => client.get(&format!("{}?limit=5", place.path())).await,
     };
     match reply {
         Ok(reply) if (200..300).contains(&reply.status) => None,

@@ -40,11 +40,11 @@ pub(crate) struct Report {
     pub(crate) attack: &'static str,
     quiet: Latencies,
     attacked: Latencies,
-    /// MiB that the node whose memory grew most held before, at most, and once it had come back,
-    /// or a minute after.
+    /// MiB that the node whose memory grew most held before, at most, and once it had come back;
+    /// where it did not, of the one that was furthest from it a minute after.
     memory: (u64, u64, u64),
     /// By how many MiB stored data grew there, as the node counts its branches and catalogue: it
-    /// shows why memory did not come back, and excuses nothing.
+    /// shows why memory did not come back, and excuses nothing but what the attack says.
     stored: u64,
     /// How long that took; `None` where a minute was not enough.
     back_after: Option<Duration>,
@@ -70,13 +70,20 @@ impl Watch {
         attacked: Latencies,
         answers: Answers,
     ) -> Result<Report> {
-        let (after, back_after) = self.rest(cluster).await?;
+        let successes = answers.0.iter().filter(|(status, _)| status.starts_with('2'));
+        let kept = attack.kept_kib * successes.map(|(_, count)| *count as u64).sum::<u64>() / 1024;
+        let grown = stored(cluster).await?.into_iter().zip(&self.stored);
+        let kept = grown.map(|(now, before)| kept.min(now.saturating_sub(*before))).collect();
+        let (after, back_after) = self.rest(cluster, kept).await?;
         let peaks = mebibytes(cluster, peak_kib)?;
         let stored = stored(cluster).await?.into_iter().zip(self.stored);
         let stored = stored.map(|(now, before)| now.saturating_sub(before));
         let grown = self.memory.into_iter().zip(peaks).zip(after.into_iter().zip(stored));
         let memory = grown.map(|((before, peak), (after, stored))| ((before, peak, after), stored));
-        let memory = memory.max_by_key(|((before, peak, _), _)| peak.saturating_sub(*before));
+        let memory = memory.max_by_key(|((before, peak, after), _)| match back_after {
+            Some(_) => peak.saturating_sub(*before),
+            None => after * 1000 / (*before).max(1),
+        });
         let (memory, stored) = memory.unwrap_or_default();
         Ok(Report {
             attack: attack.name,
@@ -95,15 +102,20 @@ impl Watch {
 }
 
 impl Watch {
-    /// Waits until all nodes hold about as much as before, a minute at most: what they hold then,
-    /// and how long it took.
-    async fn rest(&self, cluster: &ProcessCluster) -> Result<(Vec<u64>, Option<Duration>)> {
+    /// Waits until all nodes hold about as much as before and what they keep, in MiB, a minute at
+    /// most: what they hold then, and how long it took.
+    async fn rest(
+        &self,
+        cluster: &ProcessCluster,
+        kept: Vec<u64>,
+    ) -> Result<(Vec<u64>, Option<Duration>)> {
         let ended = Instant::now();
         loop {
             let now = mebibytes(cluster, resident_kib)?;
-            let is_back =
-                |(before, now): (&u64, &u64)| *now as f64 <= (*before).max(1) as f64 * BACK_MAX;
-            if self.memory.iter().zip(&now).all(is_back) {
+            let is_back = |((before, now), kept): ((&u64, &u64), &u64)| {
+                *now as f64 <= (*before).max(1) as f64 * BACK_MAX + *kept as f64
+            };
+            if self.memory.iter().zip(&now).zip(&kept).all(is_back) {
                 return Ok((now, Some(ended.elapsed())));
             }
             if ended.elapsed() >= REST {
@@ -176,6 +188,7 @@ impl Report {
         let (before, peak, after) = self.memory;
         let micros = |seen: &Latencies| seen.quantile(0.99).as_micros() as u64;
         let median = |seen: &Latencies| seen.quantile(0.5).as_micros() as u64;
+        let (writes, reads) = self.attacked.quantiles_by_kind(0.99);
         json!({
             "attack": self.attack,
             "holds": self.holds(),
@@ -184,6 +197,8 @@ impl Report {
                 "attackedP50Micros": median(&self.attacked),
                 "quietP99Micros": micros(&self.quiet),
                 "attackedP99Micros": micros(&self.attacked),
+                "attackedP99MicrosOfWrites": writes.as_micros() as u64,
+                "attackedP99MicrosOfReads": reads.as_micros() as u64,
                 "ratio": self.ratio(),
                 "answered": self.attacked.count(),
                 "failed": self.attacked.failed.0,

@@ -80,7 +80,7 @@ impl State {
         // What is needed is in the log before the command that needs it, whosever turn it is. Where
         // it is lost without the command, the branch refuses that one as undefined, and the store
         // asks again.
-        let due = self.definition.commands_due(key, &catalogue, applied);
+        let due = self.definition.commands_due(key, &catalogue, applied, proposer.term());
         if !due.is_empty() {
             let revision = catalogue.revision;
             if let Err(refusal) = proposer.enqueue_own(key, revision, due, OwnRank::Needed) {
@@ -135,6 +135,7 @@ impl DefinitionState {
         key: &BranchKey,
         catalogue: &Catalogue,
         applied: &AppliedPartition,
+        term: u64,
     ) -> Vec<Command> {
         match *self {
             Self::InForce(revision) if revision == catalogue.revision => return Vec::new(),
@@ -152,7 +153,7 @@ impl DefinitionState {
         }
         // Sent and still missing: it was lost, or the branch refused it. Which of them is not known
         // here; so it is sent again, and ever more rarely, for each time it goes through the log.
-        let due = missing_definition(key, catalogue, applied);
+        let due = missing_definition(key, catalogue, applied, term);
         if due.is_empty() {
             *self = Self::InForce(catalogue.revision);
         }
@@ -172,10 +173,12 @@ impl DefinitionState {
 }
 
 /// The commands that bring a branch's definition and seed up to the catalogue's; none if they are.
+/// They are those of the leader of this term.
 pub(super) fn missing_definition(
     key: &BranchKey,
     catalogue: &Catalogue,
     applied: &AppliedPartition,
+    term: u64,
 ) -> Vec<Command> {
     let view = applied.view();
     let branch = view.branch(key);
@@ -183,7 +186,9 @@ pub(super) fn missing_definition(
     if let Some(wanted) = catalogue.definition(key)
         && branch.and_then(|branch| branch.definition()).is_none_or(|current| **current != wanted)
     {
-        let name = format!("define:{}:{}", catalogue.revision, wanted.hash());
+        // Of the term: a leader with an older catalogue may have put an older definition behind
+        // this one, and under the same id this one would be a repeat, and do nothing.
+        let name = format!("define:{term}:{}:{}", catalogue.revision, wanted.hash());
         let request = if catalogue.filled.contains(&key.module) {
             Request::Fill(Arc::new(wanted))
         } else {
@@ -205,5 +210,40 @@ fn cluster_command(key: &BranchKey, request_id: String, request: Request) -> Com
         key: key.clone(),
         origin: Arc::new(Origin::default()),
         request,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Batch, CatalogueChange, CatalogueEntry, Procedures, Timestamp, codec};
+    use raft::Machine as _;
+
+    use super::*;
+    use crate::partition::machine::PartitionMachine;
+    use crate::testing::{key, notes};
+
+    #[test]
+    fn an_older_definition_of_a_later_term_is_replaced() {
+        let (key, applied) = (key("dar"), AppliedPartition::new());
+        let mut machine = PartitionMachine::new(Arc::clone(&applied), Procedures::default());
+        let mut older = Catalogue::default();
+        notes().iter().for_each(|entry| older.apply(entry).unwrap());
+        let mut newer = older.clone();
+        let mut module = newer.module(&key.module).unwrap().as_ref().clone();
+        module.dedup.bytes_max *= 2;
+        let change = CatalogueChange::Module(Arc::new(module));
+        let at = Timestamp::default();
+        newer.apply(&CatalogueEntry { id: "newer".to_owned(), at, change }).unwrap();
+        // The leader of term 2 begins with the older catalogue, and then has the newer one.
+        for (place, (term, catalogue)) in [(1, &newer), (2, &older), (2, &newer)].iter().enumerate()
+        {
+            let commands = missing_definition(&key, catalogue, &applied, *term);
+            assert_eq!(commands.len(), 1, "of entry {place}");
+            let stamped = Timestamp(1_000);
+            let batch =
+                Batch { level: codec::LEVEL, stamped, elapsed_ms: 7, entropy: [3; 16], commands };
+            machine.apply(place as u64 + 1, &batch.encode(), &mut Vec::new()).unwrap();
+            assert!(missing_definition(&key, catalogue, &applied, *term).is_empty());
+        }
     }
 }

@@ -82,6 +82,7 @@ pub(crate) struct Submission {
 /// told that their outcome is unknown.
 #[derive(Clone)]
 pub(crate) struct Proposer {
+    term: u64,
     queue: Arc<Queue>,
     applied: Arc<AppliedPartition>,
     levels: LevelGate,
@@ -121,7 +122,12 @@ impl Proposer {
         };
         let work = work.run(QueueEnd(Arc::clone(&queue)));
         let tasks = [tokio::spawn(work), tokio::spawn(long.run())].map(AbortOnDropHandle::new);
-        Self { queue, applied, levels, _tasks: Arc::new(tasks) }
+        Self { term, queue, applied, levels, _tasks: Arc::new(tasks) }
+    }
+
+    /// The term for which it proposes.
+    pub(crate) fn term(&self) -> u64 {
+        self.term
     }
 
     /// Hands a client's command in. Never waits: where it cannot be taken, whoever waits for it is
@@ -209,7 +215,7 @@ impl ProposerTask {
         // grow by themselves under load, a command alone waits for no companions, and the order in
         // which the queue gives them is the order of the log. Ends with the last `Proposer`.
         loop {
-            let builder = queue.next().await;
+            let builder = queue.next(|| self.group.is_store_busy()).await;
             let has_own = builder.has_own();
             if !self.propose(builder).await && has_own {
                 queue.0.own_lost.store(true, Ordering::Relaxed);

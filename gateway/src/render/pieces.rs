@@ -14,11 +14,9 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use model::{ModuleSnapshot, Object, Value};
-use tokio::sync::Semaphore;
 
 use crate::error::{ApiError, Problem};
-use crate::limits::{PIECE_BYTES, WHOLE_BYTES_MAX};
-use crate::render::rows;
+use crate::limits::PIECE_BYTES;
 
 /// What stands in an outline in the place of rows: nothing a client can guess.
 pub(crate) struct Placeholder(String);
@@ -122,7 +120,7 @@ impl Pieces {
     }
 
     /// Writes until so many bytes wait, and says whether that is all.
-    fn fill(&mut self, enough: usize) -> Result<bool, ApiError> {
+    pub(super) fn fill(&mut self, enough: usize) -> Result<bool, ApiError> {
         while self.buffer.len() < enough {
             let rows = match self.parts.front() {
                 None => return Ok(true),
@@ -145,7 +143,7 @@ impl Pieces {
     }
 
     /// Counts what has not been taken, and gives up beyond `max`.
-    fn count(&self, max: u64) -> Result<u64, ApiError> {
+    pub(super) fn count(&self, max: u64) -> Result<u64, ApiError> {
         let mut counted = ByteCounter(0);
         let mut row = self.row;
         for part in &self.parts {
@@ -168,6 +166,11 @@ impl Pieces {
         if size > max { Err(too_large(max)) } else { Ok(size) }
     }
 
+    /// All that was written and not taken.
+    pub(super) fn into_written(self) -> Bytes {
+        self.buffer.freeze()
+    }
+
     /// The next piece, and whether it is the last.
     ///
     /// # Errors
@@ -180,37 +183,6 @@ impl Pieces {
         let piece = self.buffer.split_to(self.buffer.len().min(PIECE_BYTES)).freeze();
         Ok(Some((piece, self.buffer.is_empty() && self.parts.is_empty())))
     }
-}
-
-/// Writes a text of so many rows: a small one as a whole, a large one up to `max` bytes so that
-/// it can be taken in pieces.
-///
-/// # Errors
-/// [`Problem::SnapshotTooLarge`] beyond `max`; a defect where it cannot be written.
-pub(crate) async fn written<F>(
-    renders: &Semaphore,
-    count: u64,
-    max: u64,
-    outline: F,
-) -> Result<RenderedJson, ApiError>
-where
-    F: FnOnce() -> Result<Pieces, ApiError> + Send + 'static,
-{
-    let begin = move || {
-        let mut pieces = Box::new(outline()?);
-        let is_whole = pieces.fill(WHOLE_BYTES_MAX)?;
-        Ok((pieces, is_whole))
-    };
-    let (pieces, is_whole) = rows(renders, count, begin).await?;
-    if is_whole {
-        return Ok(RenderedJson::Whole(pieces.buffer.freeze()));
-    }
-    // Its size is told, or refused, before the first byte is sent: counting takes a while.
-    rows(renders, u64::MAX, move || {
-        let size = pieces.count(max)?;
-        Ok(RenderedJson::Pieces(pieces, size))
-    })
-    .await
 }
 
 fn too_large(max: u64) -> ApiError {
@@ -275,11 +247,14 @@ impl io::Write for ByteCounter {
 
 #[cfg(test)]
 mod tests {
+    use actors::{Requester, TurnQueue};
     use model::{
         BranchId, BranchKey, Head, Incarnation, ModuleId, Offset, Revision, TableName, Timestamp,
     };
 
     use super::*;
+    use crate::limits::WHOLE_BYTES_MAX;
+    use crate::render::Renderer;
     use crate::wire::ModuleShape;
 
     fn module(rows: &[(&str, usize, usize)]) -> Arc<ModuleSnapshot> {
@@ -310,7 +285,8 @@ mod tests {
             let outline = serde_json::to_vec(&ModuleShape(&mark.modules(&modules)[0])).unwrap();
             Pieces::new(&outline.into(), &mark, RowLists::Modules(modules))
         };
-        written(&Semaphore::new(1), 1, max, outline).await
+        let (turns, requester) = (TurnQueue::new(1), Requester::default());
+        Renderer { turns, requester, bytes_max: max }.written(1, outline).await
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::app::{App, now};
 use crate::error::{ApiError, Problem};
 use crate::limits::HEADS_AT_ONCE;
 use crate::params::Params;
-use crate::render::{self, RenderedJson};
+use crate::render::{self, RenderedJson, Renderer};
 use crate::rest::extractors::{BranchScope, NoClusterParams, branch_exists};
 use crate::rest::reply::{json, rendered};
 use crate::rest::route_doc::op;
@@ -156,8 +156,8 @@ async fn of_branch(
 ) -> Result<Response, ApiError> {
     let server_id = app.server_id.clone();
     let snapshot = BranchSnapshot::read(&app, &store, branch, level).await?;
-    let answer =
-        snapshot.written(&app, move |snapshot| render::bytes(&snapshot.shape(&server_id))).await?;
+    let write = move |snapshot: &BranchSnapshot| render::bytes(&snapshot.shape(&server_id));
+    let answer = snapshot.written(&app.renderer(&store), write).await?;
     Ok(rendered(StatusCode::OK, answer))
 }
 
@@ -185,11 +185,11 @@ impl BranchSnapshot {
     /// Writes an answer that shows it.
     pub(crate) async fn written(
         self,
-        app: &App,
+        renderer: &Renderer,
         write: impl FnOnce(&Self) -> Result<Bytes, ApiError> + Send + 'static,
     ) -> Result<RenderedJson, ApiError> {
         let Self { branch, modules } = self;
-        render::modules(app, modules, move |modules| write(&Self { branch, modules })).await
+        renderer.modules(modules, move |modules| write(&Self { branch, modules })).await
     }
 
     /// branchSnapshot.

@@ -187,7 +187,7 @@ async fn show(
     })?;
     // A definition may be as large as many rows.
     let write = move || render::bytes(&Shape { success: true, path: &path.file, schema: &schema });
-    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, u64::MAX, write).await?))
+    Ok(json_bytes(StatusCode::OK, app.renderer(&path.store).rows(u64::MAX, write).await?))
 }
 
 async fn store(

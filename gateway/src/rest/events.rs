@@ -104,7 +104,7 @@ async fn head(
         let snapshot = Arc::clone(&outline[0]);
         render::bytes(&LogAnswer { server_id: &server_id, log: &log, events, snapshot, warnings })
     };
-    let answer = render::modules(&app, vec![snapshot], write).await?;
+    let answer = app.renderer(&scope.store).modules(vec![snapshot], write).await?;
     Ok(with_cursor(rendered(StatusCode::OK, answer), incarnation, offset))
 }
 
@@ -223,7 +223,7 @@ async fn list(
         };
         Ok((render::bytes(&page)?, incarnation, seen))
     };
-    let (json, incarnation, seen) = render::rows(&app.renders, rows, write).await?;
+    let (json, incarnation, seen) = app.renderer(&scope.store).rows(rows, write).await?;
     Ok(with_cursor(json_bytes(StatusCode::OK, json), incarnation, seen))
 }
 
@@ -278,11 +278,11 @@ async fn publish(
         let snapshot = outline.first().map(|snapshot| &**snapshot);
         render::bytes(&PublishAnswer { shown: &shown, snapshot })
     };
-    let modules = Vec::from_iter(snapshot);
-    let answer = match render::modules(&app, modules, write.clone()).await {
+    let (renderer, modules) = (app.renderer(&scope.store), Vec::from_iter(snapshot));
+    let answer = match renderer.modules(modules, write.clone()).await {
         // The same here: it is larger than may be sent.
         Err(error) if error.problem() == Problem::SnapshotTooLarge => {
-            render::modules(&app, Vec::new(), write).await?
+            renderer.modules(Vec::new(), write).await?
         }
         answer => answer?,
     };

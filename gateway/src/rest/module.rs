@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::error::{ApiError, Problem};
-use crate::render;
+use crate::render::{self, Renderer};
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, ModuleScope, NoParams, path_part};
 use crate::rest::reply::{rendered, with_cursor};
@@ -57,8 +57,8 @@ async fn whole(
     _: NoParams,
     decimals: Decimals,
 ) -> Result<Response, ApiError> {
-    let snapshot = read(scope, decimals).await?;
-    answer(&app, snapshot, |snapshot| render::bytes(&ModuleShape(snapshot))).await
+    let (renderer, snapshot) = (app.renderer(&scope.store), read(scope, decimals).await?);
+    answer(&renderer, snapshot, |snapshot| render::bytes(&ModuleShape(snapshot))).await
 }
 
 /// `POST`: what was sent, and the state. Changes nothing.
@@ -74,11 +74,11 @@ async fn echo(
         received: &'a Value,
         snapshot: ModuleShape<'a>,
     }
-    let snapshot = read(scope, decimals).await?;
+    let (renderer, snapshot) = (app.renderer(&scope.store), read(scope, decimals).await?);
     let write = move |snapshot: &ModuleSnapshot| {
         render::bytes(&Shape { received: &received, snapshot: ModuleShape(snapshot) })
     };
-    answer(&app, snapshot, write).await
+    answer(&renderer, snapshot, write).await
 }
 
 /// The path below a module.
@@ -100,8 +100,8 @@ async fn part(
     decimals: Decimals,
     Rest(rest): Rest,
 ) -> Result<Response, ApiError> {
-    let snapshot = read(scope, decimals).await?;
-    answer(&app, snapshot, move |snapshot| member(ModuleShape(snapshot), &rest)).await
+    let (renderer, snapshot) = (app.renderer(&scope.store), read(scope, decimals).await?);
+    answer(&renderer, snapshot, move |snapshot| member(ModuleShape(snapshot), &rest)).await
 }
 
 fn member(module: ModuleShape<'_>, path: &str) -> Result<bytes::Bytes, ApiError> {
@@ -127,11 +127,15 @@ async fn read(scope: ModuleScope, decimals: Decimals) -> Result<Arc<ModuleSnapsh
     Ok(decimals.module(scope.schema(), snapshot))
 }
 
-async fn answer<F>(app: &App, snapshot: Arc<ModuleSnapshot>, write: F) -> Result<Response, ApiError>
+async fn answer<F>(
+    renderer: &Renderer,
+    snapshot: Arc<ModuleSnapshot>,
+    write: F,
+) -> Result<Response, ApiError>
 where
     F: FnOnce(&ModuleSnapshot) -> Result<bytes::Bytes, ApiError> + Send + 'static,
 {
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
-    let answer = render::modules(app, vec![snapshot], move |outline| write(&outline[0])).await?;
+    let answer = renderer.modules(vec![snapshot], move |outline| write(&outline[0])).await?;
     Ok(with_cursor(rendered(StatusCode::OK, answer), incarnation, offset))
 }

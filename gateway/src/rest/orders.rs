@@ -145,6 +145,7 @@ async fn list(
             .details([("parameter", "include".into())]));
     }
     let found = read(&place, query.clone(), place.level).await?;
+    let renderer = app.renderer(&place.store);
     let rows = found.orders.iter().map(records_in).sum();
     let write = move || {
         let included = [query.lines, query.payments, query.status_logs, query.line_status_logs];
@@ -163,7 +164,7 @@ async fn list(
             warnings,
         })
     };
-    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, renderer.rows(rows, write).await?))
 }
 
 /// How many records an order shows: how much work it is to write.

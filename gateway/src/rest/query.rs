@@ -163,7 +163,7 @@ async fn query(
             warnings: echo.warnings,
         })
     };
-    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, app.renderer(&store).rows(rows, write).await?))
 }
 
 /// The query a body asks, and what of it the answer repeats.

@@ -66,7 +66,10 @@ async fn reset(
     let write = move |whole: &BranchSnapshot| {
         render::bytes(&Shape { success: true, message, branch: whole.shape(&server_id) })
     };
-    let response = rendered(StatusCode::OK, whole.written(&app, write).await.map_err(unshown)?);
+    let response = rendered(
+        StatusCode::OK,
+        whole.written(&app.renderer(&scope.store), write).await.map_err(unshown)?,
+    );
     Ok(match accepted.delta.last() {
         Some(offset) => with_cursor(response, accepted.delta.incarnation, offset),
         None => response,

@@ -252,7 +252,7 @@ async fn schema(
         }
         render::bytes(&shape)
     };
-    Ok(rendered(StatusCode::OK, render::modules(&app, live, write).await?))
+    Ok(rendered(StatusCode::OK, app.renderer(&store).modules(live, write).await?))
 }
 
 impl Serialize for ModuleView {

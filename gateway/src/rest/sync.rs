@@ -207,7 +207,7 @@ async fn whole(State(app): State<App>, scope: SyncScope) -> Result<Response, Api
             snapshot: ModuleShape(&outline[0]),
         })
     };
-    let answer = render::modules(&app, vec![snapshot], write).await?;
+    let answer = app.renderer(&scope.store).modules(vec![snapshot], write).await?;
     Ok(with_cursor(rendered(StatusCode::OK, answer), incarnation, offset))
 }
 

@@ -144,7 +144,7 @@ async fn list(
     let answer = scope.store.read(scope.key.clone(), read, scope.level).await?;
     let Answer::Page(mut page) = answer else { return Err(unexpected_answer(&answer)) };
     decimals.rows(scope.schema(), table.name.as_str(), &mut page.rows);
-    let rows = page.rows.len() as u64;
+    let (renderer, rows) = (app.renderer(&scope.store), page.rows.len() as u64);
     let write = move || {
         render::bytes(&PageAnswer {
             scope: &scope,
@@ -153,7 +153,7 @@ async fn list(
             warnings: &warnings,
         })
     };
-    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, renderer.rows(rows, write).await?))
 }
 
 fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {

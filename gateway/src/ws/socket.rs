@@ -27,7 +27,7 @@ use crate::error::ApiError;
 use crate::intake::Intake;
 use crate::limits::{CONTROL_FRAME_BYTES, READ_INLINE_BYTES, REQUEST_COST};
 use crate::metrics::FrameKind;
-use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
+use crate::render::{Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
 use crate::wire::SnapshotReason;
 use crate::ws::dialect::{self, Dialect, LargeFrame};
@@ -421,14 +421,12 @@ impl SocketTask {
         {
             self.app.counters.resyncs.increment(1);
         }
-        let app = App::clone(&self.app);
+        let renderer = self.app.renderer(&self.store);
         let dialect = self.session.dialect();
         Box::pin(async move {
             let (rows, kind) = (frame.rows(), frame.as_frame().kind());
             let request_id = frame.request_id().cloned();
-            let max = app.limits.snapshot_bytes_max;
-            let written =
-                render::written(&app.renders, rows, max, move || frame.pieces(dialect)).await;
+            let written = renderer.written(rows, move || frame.pieces(dialect)).await;
             written.map(|written| (written, kind)).map_err(|error| (request_id, error))
         })
     }

@@ -260,6 +260,12 @@ impl GroupStore {
         }
     }
 
+    /// Bytes of changes that wait for the writer.
+    pub fn queued_bytes(&self) -> usize {
+        let queued = self.shared.queued.lock();
+        queued.as_ref().and_then(|all| all.get(&self.group)).copied().unwrap_or_default()
+    }
+
     /// Makes the writer write at once, and waits until `index` can be read. `false`: that took
     /// longer than `timeout`, or the store is lost. Blocks.
     pub fn wait(&self, index: u64, timeout: Duration) -> bool {

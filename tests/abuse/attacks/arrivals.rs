@@ -22,6 +22,7 @@ pub(crate) const SLOW: Attack = Attack {
     name: "slow-bodies",
     about: "20 syncs of 8 MB that come slowly, beside deltas; eight once blocked every sync",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["200 of a small sync"],
     prepare: nothing,
     run: |target, phase| slow_bodies(target, phase).boxed(),
@@ -32,6 +33,7 @@ pub(crate) const UNFINISHED: Attack = Attack {
     name: "unfinished-bodies",
     about: "1,500 bodies of 1 MB without their last byte; they once held 1.6 GB",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["held"],
     prepare: nothing,
     run: |target, phase| {
@@ -47,6 +49,7 @@ pub(crate) const FRAGMENTS: Attack = Attack {
     name: "unfinished-fragments",
     about: "1,000 sockets with 1 MiB of a message that does not end; they once held 2.1 GB",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["held"],
     prepare: nothing,
     run: |target, phase| {

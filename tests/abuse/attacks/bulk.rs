@@ -32,6 +32,7 @@ pub(crate) const REPLACE: Attack = Attack {
     name: "bulk-replace",
     about: "4 clients replace 100,000 rows again and again; once 24 changes of leader",
     memory_max_mib: 1536,
+    kept_kib: 0,
     shown_by: &["200"],
     // Once before: the rows stay, and what they take is no cost of the attack.
     prepare: |target| async move { once(&target, BRANCH).await }.boxed(),
@@ -43,6 +44,7 @@ pub(crate) const SAME_PARTITION: Attack = Attack {
     name: "bulk-neighbour",
     about: "4 clients replace 100,000 rows of a branch of the polite client's own partition",
     memory_max_mib: 1536,
+    kept_kib: 0,
     shown_by: &["200"],
     prepare: |target| {
         async move {
@@ -60,6 +62,7 @@ pub(crate) const DEFINE: Attack = Attack {
     name: "definitions",
     about: "the definition of 100,000 rows changed again and again, in the same partition",
     memory_max_mib: 1536,
+    kept_kib: 0,
     shown_by: &["200"],
     prepare: SAME_PARTITION.prepare,
     run: |target, phase| async move { define(&target, phase).await }.boxed(),
@@ -70,6 +73,7 @@ pub(crate) const PURGE: Attack = Attack {
     name: "bulk-purge",
     about: "1,000,000 rows purged, restored and purged again; 625,000 once cost 504s elsewhere",
     memory_max_mib: 4096,
+    kept_kib: 0,
     shown_by: &["200"],
     prepare: |target| async move { fill(&target).await }.boxed(),
     run: |target, phase| async move { purge(&target, phase).await }.boxed(),
@@ -150,6 +154,9 @@ async fn fill(target: &Target) -> Result<()> {
         let (status, answer) = post(target, &format!("/api/sync/{BRANCH}/pos"), body).await;
         anyhow::ensure!(status == "200", "{table} is not filled: {status} {answer}");
     }
+    // Once before: what was purged last is kept, and no cost of the attack.
+    let answers = purge_and_restore(target).await;
+    anyhow::ensure!(answers.iter().all(|status| status == "200"), "not purged: {answers:?}");
     Ok(())
 }
 
@@ -157,14 +164,18 @@ async fn purge(target: &Target, phase: Duration) -> Result<Answers> {
     let end = Instant::now() + phase;
     let mut statuses = Vec::new();
     while Instant::now() < end {
-        let body = json!({ "branchId": BRANCH, "tables": TABLES }).to_string();
-        let (status, answer) = post(target, "/api/manage/purge-live-data", body).await;
-        statuses.push(status);
-        let Some(entry) = answer["historyEntry"]["id"].as_str() else { continue };
-        let body = json!({ "branchId": BRANCH, "entryId": entry }).to_string();
-        statuses.push(post(target, "/api/manage/purge-history", body).await.0);
+        statuses.append(&mut purge_and_restore(target).await);
     }
     Ok(counted(statuses))
+}
+
+async fn purge_and_restore(target: &Target) -> Vec<String> {
+    let body = json!({ "branchId": BRANCH, "tables": TABLES }).to_string();
+    let (purged, answer) = post(target, "/api/manage/purge-live-data", body).await;
+    let Some(entry) = answer["historyEntry"]["id"].as_str() else { return vec![purged] };
+    let body = json!({ "branchId": BRANCH, "entryId": entry }).to_string();
+    let (restored, _) = post(target, "/api/manage/purge-history", body).await;
+    vec![purged, restored]
 }
 
 /// The status of the answer, and the answer.

@@ -20,6 +20,7 @@ pub(crate) const FLAGS: Attack = Attack {
     about: "full-sync flags of 256 unknown modules with 4 KB each, of branches that nobody has; \
             100 requests once took 0.8 GB on every node",
     memory_max_mib: 128,
+    kept_kib: 0,
     shown_by: &["404", "400", "409", "200"],
     prepare: nothing,
     run: |target, phase| {
@@ -40,6 +41,7 @@ pub(crate) const BRANCHES: Attack = Attack {
     name: "many-branches",
     about: "one write to each of 5,000 branches; each once took 91 KB of every node",
     memory_max_mib: 256,
+    kept_kib: 20,
     shown_by: &["201"],
     prepare: nothing,
     run: |target, phase| {
@@ -56,6 +58,7 @@ pub(crate) const NAMES: Attack = Attack {
     about: "names, ids, labels and `meta` of 400 KB wherever there are some; a key of 900 KB once \
             took 214 MB of disk for each write",
     memory_max_mib: 256,
+    kept_kib: 0,
     shown_by: &["400"],
     prepare: nothing,
     run: |target, phase| each(target, phase, usize::MAX, |n| named(n, &"x".repeat(400_000))),

@@ -21,6 +21,7 @@ pub(crate) const UNREAD: Attack = Attack {
     name: "unread-answers",
     about: "100 readers of a module of 100,000 rows that stop reading; each once held 21 MB",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["held"],
     prepare: |target| async move { fill(&target, TABLE, ROWS).await }.boxed(),
     run: |target, phase| {
@@ -34,6 +35,7 @@ pub(crate) const BODIES: Attack = Attack {
     name: "half-bodies",
     about: "1,500 requests that send a byte of 1 MB; they once held 1.6 GB",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["held"],
     prepare: nothing,
     run: |target, phase| {
@@ -48,6 +50,7 @@ pub(crate) const HEADS: Attack = Attack {
     name: "half-heads",
     about: "5,000 connections with 8 KB of a head that does not end; they once held 2.1 GB",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["held"],
     prepare: nothing,
     run: |target, phase| {
@@ -66,6 +69,7 @@ pub(crate) const SILENT: Attack = Attack {
     name: "silent",
     about: "5,000 connections that say nothing; they once stayed for ever",
     memory_max_mib: 256,
+    kept_kib: 0,
     shown_by: &["held"],
     prepare: nothing,
     run: |target, phase| hold(target, phase, 5_000, String::new()),
@@ -76,6 +80,7 @@ pub(crate) const KEYS: Attack = Attack {
     name: "long-keys",
     about: "inserts records whose keys have 900 KB; one once took 214 MB of disk",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["400"],
     prepare: nothing,
     run: |target, phase| {

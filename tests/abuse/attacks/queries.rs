@@ -19,6 +19,7 @@ pub(crate) const VALUES: Attack = Attack {
     name: "query-values",
     about: "30,000 values in `not in` over 100,000 rows; two silenced a node for 17 s",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["413"],
     prepare,
     run: |target, phase| {
@@ -37,6 +38,7 @@ pub(crate) const LISTS: Attack = Attack {
     name: "query-lists",
     about: "10 lists of 1,000 values over 100,000 rows, as much as is taken",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["200", "400", "429"],
     prepare,
     run: |target, phase| {
@@ -51,6 +53,7 @@ pub(crate) const PATTERNS: Attack = Attack {
     name: "query-patterns",
     about: "100 `like` conditions over 100,000 rows, as many as are taken; 8,000 ran over a minute",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["200", "400", "429"],
     prepare,
     run: |target, phase| {
@@ -64,6 +67,7 @@ pub(crate) const ORDER: Attack = Attack {
     name: "query-order",
     about: "sorts 100,000 rows by 8 fields, as many as are taken; 1,000 took 4 GB",
     memory_max_mib: 1024,
+    kept_kib: 0,
     shown_by: &["200", "400", "429"],
     prepare,
     run: |target, phase| {
@@ -78,6 +82,7 @@ pub(crate) const LEAVING: Attack = Attack {
     name: "query-leaving",
     about: "asks for 100 conditions over 100,000 rows and leaves; such a query once ran to its end",
     memory_max_mib: 512,
+    kept_kib: 0,
     shown_by: &["none", "200", "429"],
     prepare,
     run: |target, phase| {

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{AppliedCommand, Batch, BatchPiece, BranchKey, Command};
+use model::{AppliedCommand, Batch, BatchPiece, Branch, BranchKey, Command, Request};
 use raft::{ProposeError, TypedGroup};
 
 use super::queue::{LongSubmission, Queue};
@@ -106,6 +106,10 @@ impl LongProposer {
 
     async fn propose_own(&self, commands: Vec<Command>) {
         for command in commands {
+            // What the term before had under way may have done it meanwhile.
+            if self.applied.view().branch(&command.key).is_some_and(|it| is_done(&command, it)) {
+                continue;
+            }
             if let Err(refusal) = self.propose(command, || false).await {
                 tracing::debug!(?refusal, "a large branch's definition did not come into the log");
                 self.queue.own_lost.store(true, Ordering::Relaxed);
@@ -169,6 +173,14 @@ impl LongProposer {
             commands: vec![command],
         }
     }
+}
+
+/// Whether what the leader asks of a branch is so already.
+fn is_done(command: &Command, branch: &Branch) -> bool {
+    if let Request::Define(wanted) | Request::Fill(wanted) = &command.request {
+        return branch.definition() == Some(wanted);
+    }
+    matches!(command.request, Request::Seed(_)) && branch.seeded()
 }
 
 fn given_up() -> Refusal {

@@ -1,8 +1,13 @@
 //! Queue: what waits for the proposer, and what of it goes into the next entry.
 //!
+//! A large command goes into the log in pieces (`long.rs`). Small ones go into entries whole; of
+//! them, those that weigh much, such as batches, are for the background: they wait while the store
+//! is busy, or what they change would fill its queue, and those who type would wait with them.
+//!
 //! Promises:
-//! - the small commands of one requester for one branch come out in the order in which they went
-//!   in, and behind its large ones that went in before; a large one may pass small ones before it;
+//! - the commands of one requester for one branch come out in the order in which they went in;
+//! - where some wait that are for the background and some that are not, the latter have every
+//!   second entry at least for themselves;
 //! - while the last piece of a large command is decided, no other command of its branch comes out:
 //!   in the log behind it, it would hold up all that are in its entry;
 //! - what comes in behind a definition that it needs comes out behind it; what came in before a
@@ -11,18 +16,27 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use model::{BranchKey, Command};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::own_queue::{OwnCommands, OwnQueue, OwnRank};
 use super::{OutcomeSender, Submission};
-use crate::fair_queue::FairQueue;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX, LEADER_BRANCHES_MAX};
+use crate::fair_queue::{FairQueue, Pick};
+use crate::limits::{
+    BACKGROUND_PERIOD, BACKGROUND_WEIGHT, BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_COMMANDS_MAX,
+    LEADER_BRANCHES_MAX,
+};
 use crate::message::{BusyScope, Refusal};
 use crate::partition::weight::CommandCost;
 use crate::shares::Requester;
+
+/// How often it is looked whether the store is still busy, while commands wait for that alone:
+/// about as long as an entry takes.
+const STORE_CHECK_PERIOD: Duration = Duration::from_millis(5);
 
 /// A client's command that waits.
 struct WaitingSubmission {
@@ -40,6 +54,12 @@ struct Waiting {
     own: OwnQueue,
     /// Those of clients.
     submissions: FairQueue<WaitingSubmission>,
+    /// When one for the background went last.
+    background_went: Option<Instant>,
+    /// Whether none found a place in the last entry.
+    background_missed: bool,
+    /// Whether a large one waits for those that its requester handed in before it.
+    long_is_behind: bool,
     /// Those that take long, which go into the log one by one beside the others: the leader's own,
     /// and those of clients.
     own_long: OwnQueue,
@@ -206,7 +226,8 @@ impl Queue {
         self.waiting.lock().forget_long(requester, key);
     }
 
-    /// An entry is in the log, or was given up: what was needed in it is there, or asked for again.
+    /// An entry is in the log, or was given up: what was needed in it is there, or asked for again,
+    /// and so is what was before a large command.
     pub(super) fn finish_batch(&self) {
         let mut waiting = self.waiting.lock();
         // Nearly always there was nothing, and nobody is woken.
@@ -247,19 +268,22 @@ impl Drop for QueueEnd {
 }
 
 impl QueueEnd {
-    /// The next entry's commands, once there are some.
-    pub(super) async fn next(&self) -> BatchBuilder {
+    /// The next entry's commands, once there are some. While the store is busy, few come that
+    /// weigh much.
+    pub(super) async fn next(&self, is_store_busy: impl Fn() -> bool) -> BatchBuilder {
         loop {
             let mut abandoned = Vec::new();
-            let (builder, has_released_all) = {
+            let (builder, frees_long, has_background) = {
                 let mut waiting = self.0.waiting.lock();
                 let released = waiting.released;
-                let builder = waiting.next_batch(&mut abandoned);
-                (builder, released > 0 && waiting.released == 0)
+                let builder = waiting.next_batch(&is_store_busy, &mut abandoned);
+                let was_behind = builder.commands.is_empty() && waiting.long_is_behind;
+                let frees_long = was_behind || released > 0 && waiting.released == 0;
+                (builder, frees_long, waiting.submissions.has_background())
             };
             // Without the lock, as they give their shares back.
             drop(abandoned);
-            if has_released_all {
+            if frees_long {
                 // A large command was to come behind them; some may be gone, and nobody says so.
                 self.0.long_added.notify_one();
             }
@@ -267,7 +291,12 @@ impl QueueEnd {
                 return builder;
             }
             // A note that was left meanwhile is not lost: it ends this at once.
-            self.0.added.notified().await;
+            let added = self.0.added.notified();
+            if has_background {
+                let _ = tokio::time::timeout(STORE_CHECK_PERIOD, added).await;
+            } else {
+                added.await;
+            }
         }
     }
 }
@@ -282,17 +311,45 @@ impl Waiting {
     /// those of clients whose turn it is, as many as may be in one; a large one alone. Where
     /// clients wait, they and the leader are first in turns, or thousands of definitions would hold
     /// up all of them.
-    fn next_batch(&mut self, abandoned: &mut Vec<Submission>) -> BatchBuilder {
+    fn next_batch(
+        &mut self,
+        is_store_busy: impl Fn() -> bool,
+        abandoned: &mut Vec<Submission>,
+    ) -> BatchBuilder {
         let mut builder = BatchBuilder::default();
         while self.add_own(&mut builder, OwnRank::Needed) {}
+        let takes_background = self.takes_background(is_store_busy);
+        // Whoever waits for one that weighs much does not wait for a second one beside itself.
+        let pick = match takes_background && self.background_missed {
+            true => Pick::Any,
+            false => Pick::Interactive,
+        };
         if self.owned_last {
-            self.add_submissions(&mut builder, abandoned);
+            self.add_submissions(pick, &mut builder, abandoned);
         }
         let before = builder.commands.len();
         while self.add_own(&mut builder, OwnRank::Usual) {}
         self.owned_last = builder.commands.len() > before;
-        self.add_submissions(&mut builder, abandoned);
+        self.add_submissions(pick, &mut builder, abandoned);
+        if takes_background {
+            if builder.replies.is_empty() {
+                self.add_submissions(Pick::Any, &mut builder, abandoned);
+            }
+            self.background_missed = !builder.has_background;
+        }
+        if builder.has_background {
+            self.background_went = Some(Instant::now());
+        }
+        // What a large one waits for may be among these.
+        self.awaited_under_way |= self.long_is_behind && !builder.commands.is_empty();
         builder
+    }
+
+    /// Whether commands that weigh much may come out. Also of what has its turn: large ones wait
+    /// for it.
+    fn takes_background(&self, is_store_busy: impl Fn() -> bool) -> bool {
+        let is_due = || self.background_went.is_none_or(|it| it.elapsed() >= BACKGROUND_PERIOD);
+        self.submissions.has_background() && (self.released > 0 || is_due() || !is_store_busy())
     }
 
     /// Adds what is asked of the next branch of this rank, if there is one and the entry has room.
@@ -354,22 +411,24 @@ impl Waiting {
     fn next_long(&mut self, abandoned: &mut Vec<Submission>) -> Option<LongSubmission> {
         // Not before what commands need: this one may be among them, and it goes its own way. And
         // not before what waited for the last one, or it would wait for this one as well.
+        self.long_is_behind = false;
         if self.own.has_needed() || self.released > 0 || self.awaited_under_way {
             return None;
         }
         let usual = OwnRank::Usual;
         let mut own = if self.owned_last_long { None } else { self.own_long.pop(usual, None) };
         if own.is_none()
-            && let Some(next) = self.next_long_of_clients(abandoned)
+            && let Some((requester, count, key)) = self.first_long_of_clients(abandoned)
         {
-            let key = &next.submission.command.key;
-            if !self.is_held(next.count, key) {
+            if self.is_held(count, &key) {
+                own = self.own_long.remove(&key).map(|asked| (key, asked));
+            } else if self.submissions.first_of(&requester).is_some_and(|it| it.count < count) {
+                self.long_is_behind = true;
+            } else {
                 self.owned_last_long = false;
-                return Some(LongSubmission::Client(next.submission));
+                let next = self.long.pop(Pick::Any);
+                return next.map(|next| LongSubmission::Client(next.submission));
             }
-            own = self.own_long.remove(key).map(|asked| (key.clone(), asked));
-            let (requester, weight) = next.place();
-            self.long.push_front(requester, weight, next);
         }
         let (branch, asked) = own.or_else(|| self.own_long.pop(usual, None))?;
         self.owned_last_long = true;
@@ -377,17 +436,18 @@ impl Waiting {
         Some(LongSubmission::Own(asked.commands))
     }
 
-    fn next_long_of_clients(
+    /// Whose the next large command is, how many came in before it, and its branch.
+    fn first_long_of_clients(
         &mut self,
         abandoned: &mut Vec<Submission>,
-    ) -> Option<WaitingSubmission> {
-        let (weight, gone) = next_weight(&mut self.long);
+    ) -> Option<(Requester, u64, BranchKey)> {
+        let (_, gone) = next_weight(&mut self.long, Pick::Any);
         for WaitingSubmission { submission, .. } in gone {
             self.forget_long(submission.requester, submission.command.key.clone());
             abandoned.push(submission);
         }
-        weight?;
-        self.long.pop()
+        let WaitingSubmission { count, submission, .. } = self.long.first(Pick::Any)?;
+        Some((submission.requester, *count, submission.command.key.clone()))
     }
 
     fn forget_long(&mut self, requester: Requester, key: BranchKey) {
@@ -402,15 +462,20 @@ impl Waiting {
 
     /// Adds clients' commands. Whatever its caller no longer waits for is left out: nothing of it
     /// was proposed, and a caller that tries again has sent it anew, behind it and in its place.
-    fn add_submissions(&mut self, builder: &mut BatchBuilder, abandoned: &mut Vec<Submission>) {
+    fn add_submissions(
+        &mut self,
+        pick: Pick,
+        builder: &mut BatchBuilder,
+        abandoned: &mut Vec<Submission>,
+    ) {
         loop {
-            let (weight, gone) = next_weight(&mut self.submissions);
+            let (weight, gone) = next_weight(&mut self.submissions, pick);
             self.released -= gone.iter().filter(|gone| gone.is_released).count();
             abandoned.extend(gone.into_iter().map(|gone| gone.submission));
             if !weight.is_some_and(|weight| builder.takes(weight)) {
                 return;
             }
-            let Some(next) = self.submissions.pop() else { return };
+            let Some(next) = self.submissions.pop(pick) else { return };
             self.released -= usize::from(next.is_released);
             if self.is_held(next.count, &next.submission.command.key) {
                 self.set_aside.push(WaitingSubmission { is_released: false, ..next });
@@ -418,6 +483,7 @@ impl Waiting {
             }
             self.awaited_under_way |= next.is_released;
             let submission = next.submission;
+            builder.has_background |= submission.cost.weight >= BACKGROUND_WEIGHT;
             builder.add(submission.command, submission.cost);
             builder.replies.push((builder.commands.len() - 1, submission.reply));
         }
@@ -436,10 +502,13 @@ impl WaitingSubmission {
 }
 
 /// What the next command weighs, and those before it for which nobody waits any more.
-fn next_weight(queue: &mut FairQueue<WaitingSubmission>) -> (Option<u64>, Vec<WaitingSubmission>) {
+fn next_weight(
+    queue: &mut FairQueue<WaitingSubmission>,
+    pick: Pick,
+) -> (Option<u64>, Vec<WaitingSubmission>) {
     let mut gone = Vec::new();
     let is_gone = |waiting: &WaitingSubmission| waiting.submission.reply.is_abandoned();
-    let weight = queue.next_weight(is_gone, &mut gone);
+    let weight = queue.next_weight(pick, is_gone, &mut gone);
     (weight, gone)
 }
 
@@ -450,6 +519,8 @@ pub(super) struct BatchBuilder {
     pub(super) replies: Vec<(usize, OutcomeSender)>,
     pub(super) bytes: usize,
     weight: u64,
+    /// Whether one of them is for the background.
+    has_background: bool,
 }
 
 impl BatchBuilder {

@@ -66,7 +66,7 @@ pub(super) async fn list(
         let branch_id = branch.as_ref().map(BranchId::as_str);
         render::bytes(&Shape { branch_id, module_id: module, flags })
     };
-    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, app.renderer(&store).rows(rows, write).await?))
 }
 
 /// `POST` and `PATCH`: sets flags, or clears them where the body says so.

@@ -63,7 +63,7 @@ async fn one(app: &App, scope: &ModuleScope, id: &str) -> Result<Response, ApiEr
     let key = scope.key.clone();
     let rows = total(&entry) as u64;
     let write = move || render::bytes(&EntryView { key: &key, entry: &entry });
-    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, app.renderer(&scope.store).rows(rows, write).await?))
 }
 
 fn total(entry: &ArchiveEntry) -> usize {

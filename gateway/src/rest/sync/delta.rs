@@ -63,7 +63,7 @@ pub(super) async fn delta(
         let since = since.as_ref();
         render::bytes(&delta_answer(&server_id, &request, &delta, since, flagged))
     };
-    let body = render::rows(&app.renders, rows, write).await?;
+    let body = app.renderer(&scope.store).rows(rows, write).await?;
     Ok(with_cursor(json_bytes(StatusCode::OK, body), incarnation, offset))
 }
 

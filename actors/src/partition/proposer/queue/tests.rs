@@ -24,7 +24,7 @@ fn of_client(next: LongSubmission) -> Submission {
 }
 
 fn packed(waiting: &mut Waiting) -> Vec<String> {
-    let commands = waiting.next_batch(&mut Vec::new()).commands;
+    let commands = waiting.next_batch(|| false, &mut Vec::new()).commands;
     commands.into_iter().map(|command| command.id.request).collect()
 }
 
@@ -201,7 +201,7 @@ async fn what_is_gone_wakes_whoever_was_to_come_behind_it() {
     let mut second = Box::pin(queue.next_long());
     assert!((&mut second).now_or_never().is_none(), "what was released is first");
     let _outcome = push(&queue, 2, "other");
-    assert_eq!(end.next().await.commands.len(), 1, "nobody waits for it any more");
+    assert_eq!(end.next(|| false).await.commands.len(), 1, "nobody waits for it any more");
     assert!(matches!(second.await, LongSubmission::Own(_)));
     queue.hold(None);
     // The same where what a client needed is taken back.
@@ -292,7 +292,7 @@ fn what_has_its_turn_and_nobody_waits_for_holds_up_nothing() {
     queue.hold(None);
     let queue = Arc::new(queue);
     let end = QueueEnd(Arc::clone(&queue));
-    assert!(end.next().now_or_never().is_none(), "nothing is left for an entry");
+    assert!(end.next(|| false).now_or_never().is_none(), "nothing is left for an entry");
     assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
 }
 
@@ -302,6 +302,107 @@ fn what_nobody_waits_for_any_more_is_not_packed() {
     drop(push(&queue, 1, "left"));
     let _outcome = push(&queue, 1, "stays");
     let mut abandoned = Vec::new();
-    let batch = queue.waiting.lock().next_batch(&mut abandoned);
+    let batch = queue.waiting.lock().next_batch(|| false, &mut abandoned);
     assert_eq!((batch.commands.len(), batch.has_own(), abandoned.len()), (1, false, 1));
+}
+
+/// Adds a command that is a batch by its weight.
+fn push_batch(queue: &Queue, connection: u64, name: &str) -> oneshot::Receiver<Answer> {
+    let (mut submission, outcome) = submission(connection, name);
+    submission.cost.weight = 500;
+    assert!(queue.push(submission, false).is_ok());
+    outcome
+}
+
+/// What the next entry has while the store is busy.
+fn packed_beside_busy_store(queue: &Queue) -> Vec<String> {
+    let batch = queue.waiting.lock().next_batch(|| true, &mut Vec::new());
+    batch.commands.into_iter().map(|command| command.id.request).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_wait_for_a_busy_store_and_single_writes_do_not() {
+    let queue = Arc::new(Queue::default());
+    let _batches = [1, 2, 3].map(|n| push_batch(&queue, n, &format!("batch-{n}")));
+    assert_eq!(packed_beside_busy_store(&queue), ["insert-batch-1"], "none went before");
+    let _single = push(&queue, 9, "single");
+    assert_eq!(packed_beside_busy_store(&queue), ["insert-single"]);
+    assert_eq!(packed(&mut queue.waiting.lock()), ["insert-batch-2"]);
+    assert!(packed_beside_busy_store(&queue).is_empty());
+    // One that is always busy holds up nothing for ever, and nobody says when it is not.
+    let before = Instant::now();
+    let batch = QueueEnd(Arc::clone(&queue)).next(|| true).await;
+    assert_eq!((batch.commands.len(), before.elapsed() >= BACKGROUND_PERIOD), (1, true));
+}
+
+#[test]
+fn commands_of_one_client_keep_their_order_whatever_they_weigh() {
+    let queue = Queue::default();
+    let _first = push_batch(&queue, 2, "of another");
+    assert_eq!(packed(&mut queue.waiting.lock()), ["insert-of another"]);
+    let _outcomes = [
+        push(&queue, 1, "a"),
+        push_batch(&queue, 1, "b"),
+        push(&queue, 1, "c"),
+        push_as(&queue, 1, "large", true),
+        push(&queue, 1, "e"),
+        push(&queue, 2, "of another"),
+    ];
+    assert_eq!(next_long(&queue), None, "what came before it waits");
+    let mut first = packed_beside_busy_store(&queue);
+    first.sort_unstable();
+    assert_eq!(first, ["insert-a", "insert-of another"]);
+    queue.finish_batch();
+    assert_eq!(next_long(&queue), None);
+    assert_eq!(packed(&mut queue.waiting.lock()), ["insert-b", "insert-c"]);
+    assert_eq!(next_long(&queue), None, "they are on their way");
+    queue.finish_batch();
+    assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
+    assert_eq!(next_long(&queue).as_deref(), Some("insert-e"));
+}
+
+#[tokio::test]
+async fn a_large_command_is_woken_when_what_was_before_it_is_gone() {
+    let queue = Arc::new(Queue::default());
+    let end = QueueEnd(Arc::clone(&queue));
+    let gone = push(&queue, 1, "gone");
+    let _outcome = push_as(&queue, 1, "large", true);
+    let mut large = Box::pin(queue.next_long());
+    assert!((&mut large).now_or_never().is_none(), "it is behind another");
+    drop(gone);
+    assert!(end.next(|| false).now_or_never().is_none(), "nothing is left for an entry");
+    assert_eq!(of_client(large.await).command.id.request, "insert-large");
+}
+
+#[test]
+fn batches_that_were_set_aside_hold_up_no_large_command() {
+    let queue = Queue::default();
+    push_own(&queue, "dar", "define", OwnRank::Needed, true);
+    let _outcomes = [push(&queue, 1, "a"), push_batch(&queue, 1, "b"), push(&queue, 1, "c")];
+    let nothing: [&str; 0] = [];
+    assert_eq!(packed(&mut queue.waiting.lock()), nothing);
+    assert_eq!(packed(&mut queue.waiting.lock()), nothing);
+    assert_eq!(next_long(&queue).as_deref(), Some("insert-define"));
+    queue.hold(None);
+    let _outcomes = [push(&queue, 1, "d"), push_as(&queue, 2, "large", true)];
+    assert_eq!(packed_beside_busy_store(&queue), ["insert-a"]);
+    assert_eq!(next_long(&queue), None, "others have waited for longer");
+    assert_eq!(packed_beside_busy_store(&queue), ["insert-b", "insert-c", "insert-d"]);
+    queue.finish_batch();
+    assert_eq!(queue.waiting.lock().released, 0);
+    assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
+}
+
+#[test]
+fn single_writes_have_every_second_entry_to_themselves() {
+    let queue = Queue::default();
+    let mut outcomes: Vec<_> = (0..4).map(|_| push_batch(&queue, 1, "batch")).collect();
+    let mut packed = || {
+        outcomes.push(push(&queue, 2, "single"));
+        packed(&mut queue.waiting.lock())
+    };
+    for _ in 0..3 {
+        assert_eq!(packed(), ["insert-single"]);
+        assert!(packed().contains(&"insert-batch".to_owned()));
+    }
 }
