@@ -18,12 +18,13 @@ use actors::ShareLimiter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::coop::poll_proceed;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::arrivals::Arrivals;
 use crate::connection_place::ConnectionPlace;
 use crate::intake::Intake;
-use crate::limits::{LINGER_BYTES_MAX, LINGER_MAX, Limits};
+use crate::limits::{BYTES_OF_BUDGET, LINGER_BYTES_MAX, LINGER_MAX, Limits};
 
 /// The connections of a node.
 pub(crate) struct Connections {
@@ -175,7 +176,9 @@ impl AsyncRead for ClientConnection {
         // Only what arrives now is counted: the caller's buffer may hold bytes from before.
         let before = buffer.filled().len();
         if this.poll_bytes(context, buffer)?.is_ready() {
-            this.intake.has_read(buffer.filled().len() - before);
+            let bytes = buffer.filled().len() - before;
+            this.intake.has_read(bytes);
+            spend_budget(context, bytes);
             return Poll::Ready(Ok(()));
         }
         let Some(deadline) = deadline else { return Poll::Pending };
@@ -241,9 +244,23 @@ impl AsyncWrite for ClientConnection {
     }
 }
 
+/// Spends the budget of tokio's cooperative scheduling by bytes: it counts calls, and a thousand
+/// connections that each have a megabyte to be read would hold up all others of their thread.
+fn spend_budget(context: &mut Context<'_>, bytes: usize) {
+    for _ in 0..bytes / BYTES_OF_BUDGET {
+        match poll_proceed(context) {
+            Poll::Ready(proceeded) => proceeded.made_progress(),
+            // None is left: the next read waits until others had their turn.
+            Poll::Pending => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use futures::FutureExt as _;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::timeout;
@@ -278,6 +295,25 @@ mod tests {
             }
         };
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_much_to_read_lets_others_have_turns() {
+        let (mut connection, mut client) = pair().await;
+        connection.intake().begins_request(true);
+        let writes = tokio::spawn(async move {
+            let _ = client.write_all(&[b'x'; 512 * 1024]).await;
+            client
+        });
+        tokio::time::sleep(SHORT).await;
+        let (mut bytes, mut count) = ([0; 4096], 0);
+        while let Some(read) = connection.read(&mut bytes).now_or_never() {
+            count += read.unwrap();
+        }
+        assert!((1..100 * 1024).contains(&count), "{count}");
+        let more = timeout(SHORT, connection.read(&mut bytes)).await.unwrap();
+        assert!(more.unwrap() > 0, "it goes on");
+        writes.abort();
     }
 
     #[tokio::test]

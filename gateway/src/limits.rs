@@ -90,7 +90,7 @@ pub const STREAMED_ANSWER_BYTES: u64 = 2 * PIECE_BYTES as u64;
 pub const SOCKET_BYTES: u64 = 24 * 1024;
 
 /// Largest body that is read as JSON on a thread that serves everybody: a millisecond.
-pub const READ_INLINE_BYTES: usize = 64 * 1024;
+pub const READ_INLINE_BYTES: usize = 16 * 1024;
 /// Rows from which a snapshot is rendered away from the threads that serve everybody: below it,
 /// rendering takes about as long as handing it over would.
 pub const ROWS_INLINE_MAX: u64 = 2_000;
@@ -105,6 +105,9 @@ pub const CONTROL_FRAME_BYTES: usize = 6;
 /// What a socket reads at once, in bytes. The library allocates this for every socket, idle ones
 /// too.
 pub const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Bytes read that count as one step of tokio's cooperative scheduling, of which a task has 128 in
+/// a turn: 64 KiB, some tens of microseconds.
+pub const BYTES_OF_BUDGET: usize = 512;
 /// What is gathered before the operating system is called, in bytes.
 pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Largest snapshot or answer of many rows that is written at once, in bytes; larger ones are

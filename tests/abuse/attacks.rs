@@ -93,6 +93,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     connections::HEADS,
     connections::SILENT,
     shares::BATCHES,
+    shares::BATCHES_ELSEWHERE,
     bulk::REPLACE,
     bulk::SAME_PARTITION,
     bulk::DEFINE,

@@ -1,12 +1,13 @@
 //! What one client can use up for all: the turns of a branch.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::client::TablePath;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Answers, Attack, BRANCH, SAME_BRANCH};
 
@@ -16,6 +17,10 @@ const CHANGES: usize = 500;
 /// Hostile clients.
 const CLIENTS: usize = 32;
 
+/// How long they are sent before anything is measured, and how long nothing is then.
+const UNMEASURED: Duration = Duration::from_secs(10);
+const REST: Duration = Duration::from_secs(30);
+
 /// Batches beside a client that changes one record at a time.
 pub(crate) const BATCHES: Attack = Attack {
     name: SAME_BRANCH,
@@ -24,8 +29,18 @@ pub(crate) const BATCHES: Attack = Attack {
     memory_max_mib: 512,
     kept_kib: 0,
     shown_by: &["200"],
-    // The rows are there before and stay: what they take is no cost of the attack.
-    prepare: |target| async move { super::fill(&target, TABLE, CLIENTS * CHANGES).await }.boxed(),
+    // The rows are there before and stay: what they take is no cost of the attack. And once
+    // unmeasured: the caches of the log and the store are as full as they become, and stay so.
+    prepare: |target| {
+        async move {
+            super::fill(&target, TABLE, CLIENTS * CHANGES).await?;
+            (BATCHES.run)(target, UNMEASURED).await?;
+            // What of it does not stay is not to be in the figure before.
+            sleep(REST).await;
+            Ok(())
+        }
+        .boxed()
+    },
     run: |target, phase| {
         async move {
             let end = Instant::now() + phase;
@@ -58,6 +73,13 @@ pub(crate) const BATCHES: Attack = Attack {
         }
         .boxed()
     },
+};
+
+/// The same, and the polite client is in another branch, of which the rule speaks.
+pub(crate) const BATCHES_ELSEWHERE: Attack = Attack {
+    name: "batches-elsewhere",
+    about: "the same batches beside single writes of another branch",
+    ..BATCHES
 };
 
 /// Every round changes every row.
