@@ -50,6 +50,9 @@ impl CheckpointTask {
                     if retry_at.is_some() => None,
                 () = tokio::time::sleep(limits::CHECKPOINT_REST), if retry_at.is_none() => {
                     self.request_at_rest(&mut last_bytes);
+                    let replica = Arc::clone(&self.replica);
+                    // An error: the node is stopping.
+                    let _ = blocking(move || replica.drop_stored()).await;
                     None
                 }
             };

@@ -31,6 +31,8 @@ pub(crate) trait ErasedMachine: Send {
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal>;
     /// See [`Machine::checkpoint_durable`].
     fn checkpoint_durable(&mut self, index: u64);
+    /// See [`Machine::drop_stored`].
+    fn drop_stored(&mut self);
     /// See [`Machine::attach`].
     fn attach(&mut self, store: Arc<dyn WorkingStore>);
 }
@@ -72,6 +74,10 @@ impl<M: Machine> ErasedMachine for ResponseEraser<M> {
 
     fn checkpoint_durable(&mut self, index: u64) {
         self.0.checkpoint_durable(index);
+    }
+
+    fn drop_stored(&mut self) {
+        self.0.drop_stored();
     }
 
     fn attach(&mut self, store: Arc<dyn WorkingStore>) {

@@ -68,6 +68,10 @@ pub trait Machine: Send + 'static {
     /// checkpoint holds.
     fn checkpoint_durable(&mut self, index: u64);
 
+    /// At rest: what the last durable checkpoint holds and the working store did not hold yet may
+    /// leave memory, if the store has it by now. The default is for machines that keep nothing.
+    fn drop_stored(&mut self) {}
+
     /// Gives the machine its working store. Called once, before anything else.
     fn attach(&mut self, store: Arc<dyn WorkingStore>);
 }

@@ -410,6 +410,15 @@ impl Replica {
         });
     }
 
+    /// The same of what the store did not hold then: nothing may be applied for long.
+    pub(crate) fn drop_stored(&self) {
+        // Ignored: as above.
+        let _ = self.run_machine("dropping what the store holds", || {
+            self.inner.lock().machine.drop_stored();
+            Ok(())
+        });
+    }
+
     /// Freezes the state, unless the newest checkpoint covers it already.
     fn prepare(&self, inner: &Inner) -> Option<PreparedCheckpoint> {
         let Position { applied, membership, since_checkpoint } = self.position(inner);
