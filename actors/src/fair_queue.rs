@@ -126,7 +126,11 @@ impl<T> FairQueue<T> {
 
     /// The item whose turn it is.
     pub(crate) fn pop(&mut self, pick: Pick) -> Option<T> {
-        let requester = self.next_requester(pick)?;
+        self.pop_of(self.next_requester(pick)?)
+    }
+
+    /// The first item of this requester, before it is due.
+    pub(crate) fn pop_of(&mut self, requester: Requester) -> Option<T> {
         self.unlist(requester);
         let flow = self.flows.get_mut(&requester)?;
         let (weight, item) = flow.items.pop_front()?;
@@ -172,9 +176,11 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// The item whose turn it is.
-    pub(crate) fn first(&self, pick: Pick) -> Option<&T> {
-        self.first_of(&self.next_requester(pick)?)
+    /// The item whose turn it is, of those that are ready. Costs a look at each requester.
+    pub(crate) fn first_ready(&self, is_ready: impl Fn(&T) -> bool) -> Option<&T> {
+        let all = self.interactive.iter().chain(&self.background);
+        let firsts = all.filter_map(|(due, requester)| Some((due, self.first_of(requester)?)));
+        firsts.filter(|(_, item)| is_ready(item)).min_by_key(|(due, _)| **due).map(|(_, item)| item)
     }
 
     /// The first item of this requester.
@@ -434,7 +440,8 @@ mod tests {
         assert!(queue.has_background());
         let gone = &mut Vec::new();
         let weight = queue.next_weight(Pick::Any, |name| *name == "a", gone);
-        assert_eq!((weight, queue.first(Pick::Any), gone.len()), (Some(1), Some(&"b"), 1));
+        assert_eq!((weight, queue.first_ready(|_| true), gone.len()), (Some(1), Some(&"b"), 1));
+        assert_eq!(queue.first_ready(|name| *name == "d"), Some(&"d"));
         assert_eq!(queue.pop(Pick::Interactive), Some("b"));
         queue.push_front(of(3, 1), 1, "before d");
         assert_eq!(queue.pop(Pick::Interactive), Some("before d"));

@@ -73,6 +73,10 @@ impl PartitionMachine {
     #[must_use]
     fn forget_stored_events(&mut self) -> Option<Partition> {
         let DurableCheckpoint { index, .. } = self.durable.as_ref()?;
+        // What a large command comes to takes the place of its branch, with the events of before.
+        if self.long.is_some() {
+            return None;
+        }
         if self.applied.store().is_none_or(|store| store.stored() < *index) {
             return None;
         }

@@ -60,6 +60,9 @@ struct Waiting {
     background_missed: bool,
     /// Whether a large one waits for those that its requester handed in before it.
     long_is_behind: bool,
+    /// Of the requesters that have commands in the entry on its way, how many came in before the
+    /// first of them.
+    under_way: HashMap<Requester, u64>,
     /// Those that take long, which go into the log one by one beside the others: the leader's own,
     /// and those of clients.
     own_long: OwnQueue,
@@ -230,9 +233,13 @@ impl Queue {
     /// and so is what was before a large command.
     pub(super) fn finish_batch(&self) {
         let mut waiting = self.waiting.lock();
-        // Nearly always there was nothing, and nobody is woken.
-        if std::mem::take(&mut waiting.awaited_under_way) {
+        waiting.under_way.clear();
+        let is_awaited = std::mem::take(&mut waiting.awaited_under_way);
+        if is_awaited {
             waiting.own_under_way.clear();
+        }
+        // Nearly always there was nothing, and nobody is woken.
+        if is_awaited || waiting.long_is_behind {
             self.long_added.notify_one();
         }
     }
@@ -340,8 +347,6 @@ impl Waiting {
         if builder.has_background {
             self.background_went = Some(Instant::now());
         }
-        // What a large one waits for may be among these.
-        self.awaited_under_way |= self.long_is_behind && !builder.commands.is_empty();
         builder
     }
 
@@ -422,11 +427,9 @@ impl Waiting {
         {
             if self.is_held(count, &key) {
                 own = self.own_long.remove(&key).map(|asked| (key, asked));
-            } else if self.submissions.first_of(&requester).is_some_and(|it| it.count < count) {
-                self.long_is_behind = true;
             } else {
                 self.owned_last_long = false;
-                let next = self.long.pop(Pick::Any);
+                let next = self.long.pop_of(requester);
                 return next.map(|next| LongSubmission::Client(next.submission));
             }
         }
@@ -436,7 +439,8 @@ impl Waiting {
         Some(LongSubmission::Own(asked.commands))
     }
 
-    /// Whose the next large command is, how many came in before it, and its branch.
+    /// Whose the next large command is, how many came in before it, and its branch. One that is
+    /// behind others of its requester is not next.
     fn first_long_of_clients(
         &mut self,
         abandoned: &mut Vec<Submission>,
@@ -446,8 +450,19 @@ impl Waiting {
             self.forget_long(submission.requester, submission.command.key.clone());
             abandoned.push(submission);
         }
-        let WaitingSubmission { count, submission, .. } = self.long.first(Pick::Any)?;
-        Some((submission.requester, *count, submission.command.key.clone()))
+        let next = self.long.first_ready(|it| !self.is_behind(it));
+        let next = next.map(|WaitingSubmission { count, submission, .. }| {
+            (submission.requester, *count, submission.command.key.clone())
+        });
+        self.long_is_behind = next.is_none() && self.long.first_ready(|_| true).is_some();
+        next
+    }
+
+    /// Whether commands that its requester handed in before it wait, or are on their way.
+    fn is_behind(&self, waiting: &WaitingSubmission) -> bool {
+        let requester = &waiting.submission.requester;
+        let first = self.submissions.first_of(requester).map(|first| &first.count);
+        first.into_iter().chain(self.under_way.get(requester)).any(|count| *count < waiting.count)
     }
 
     fn forget_long(&mut self, requester: Requester, key: BranchKey) {
@@ -483,6 +498,7 @@ impl Waiting {
             }
             self.awaited_under_way |= next.is_released;
             let submission = next.submission;
+            self.under_way.entry(submission.requester).or_insert(next.count);
             builder.has_background |= submission.cost.weight >= BACKGROUND_WEIGHT;
             builder.add(submission.command, submission.cost);
             builder.replies.push((builder.commands.len() - 1, submission.reply));

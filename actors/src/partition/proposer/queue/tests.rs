@@ -356,6 +356,9 @@ fn commands_of_one_client_keep_their_order_whatever_they_weigh() {
     assert_eq!(next_long(&queue), None);
     assert_eq!(packed(&mut queue.waiting.lock()), ["insert-b", "insert-c"]);
     assert_eq!(next_long(&queue), None, "they are on their way");
+    // Those of others are not held up by that.
+    let _outcome = push_as(&queue, 3, "large of another", true);
+    assert_eq!(next_long(&queue).as_deref(), Some("insert-large of another"));
     queue.finish_batch();
     assert_eq!(next_long(&queue).as_deref(), Some("insert-large"));
     assert_eq!(next_long(&queue).as_deref(), Some("insert-e"));
