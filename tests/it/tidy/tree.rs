@@ -8,9 +8,9 @@ use std::path::Path;
 /// Folders that are made, not written.
 const NOT_OURS: [&str; 4] = [".git", "target", "data", "node_modules"];
 /// What a file's name may end with to be read as text.
-const TEXT: [&str; 13] = [
-    ".rs", ".toml", ".md", ".sh", ".json", ".yml", ".yaml", ".service", ".txt", ".py", "justfile",
-    "LICENSE", "run",
+const TEXT: [&str; 14] = [
+    ".svg", ".rs", ".toml", ".md", ".sh", ".json", ".yml", ".yaml", ".service", ".txt", ".py",
+    "justfile", "LICENSE", "run",
 ];
 
 /// Every text file of the repository, in order of path.
