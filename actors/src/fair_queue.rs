@@ -440,7 +440,7 @@ mod tests {
         assert!(queue.has_background());
         let gone = &mut Vec::new();
         let weight = queue.next_weight(Pick::Any, |name| *name == "a", gone);
-        assert_eq!((weight, queue.first_ready(|_| true), gone.len()), (Some(1), Some(&"b"), 1));
+        assert_eq!((weight, queue.first_of(&of(1, 1)), gone.len()), (Some(1), Some(&"b"), 1));
         assert_eq!(queue.first_ready(|name| *name == "d"), Some(&"d"));
         assert_eq!(queue.pop(Pick::Interactive), Some("b"));
         queue.push_front(of(3, 1), 1, "before d");

@@ -531,6 +531,25 @@ mod tests {
     }
 
     #[test]
+    fn a_large_command_brings_no_events_back_that_left_memory() {
+        let mut live = Replica::new();
+        live.0.attach(Arc::new(MemoryStore::default()));
+        live.apply(1..=1400);
+        live.checkpoint(&mut Chunks::default());
+        let mut work = None;
+        for (index, piece) in (1401..).zip(pieces("dar", "large")) {
+            if let ApplyStep::Long(long) = live.0.apply(index, &piece, &mut Vec::new()).unwrap() {
+                work = Some(long);
+            }
+        }
+        live.0.checkpoint_durable(1400);
+        work.unwrap()();
+        live.0.finish_long(&mut Vec::new()).unwrap();
+        let state = live.0.applied.view();
+        assert_eq!(state.branch(&key("dar")).unwrap().first_event(), Some(Offset(257)));
+    }
+
+    #[test]
     fn a_command_in_pieces_is_decided_beside_other_branches() {
         let mut live = Replica::new();
         live.apply(1..=10);

@@ -414,9 +414,9 @@ impl Waiting {
 
     /// The leader and clients take turns.
     fn next_long(&mut self, abandoned: &mut Vec<Submission>) -> Option<LongSubmission> {
+        self.long_is_behind = false;
         // Not before what commands need: this one may be among them, and it goes its own way. And
         // not before what waited for the last one, or it would wait for this one as well.
-        self.long_is_behind = false;
         if self.own.has_needed() || self.released > 0 || self.awaited_under_way {
             return None;
         }
@@ -445,7 +445,7 @@ impl Waiting {
         &mut self,
         abandoned: &mut Vec<Submission>,
     ) -> Option<(Requester, u64, BranchKey)> {
-        let (_, gone) = next_weight(&mut self.long, Pick::Any);
+        let (weight, gone) = next_weight(&mut self.long, Pick::Any);
         for WaitingSubmission { submission, .. } in gone {
             self.forget_long(submission.requester, submission.command.key.clone());
             abandoned.push(submission);
@@ -454,7 +454,7 @@ impl Waiting {
         let next = next.map(|WaitingSubmission { count, submission, .. }| {
             (submission.requester, *count, submission.command.key.clone())
         });
-        self.long_is_behind = next.is_none() && self.long.first_ready(|_| true).is_some();
+        self.long_is_behind = next.is_none() && weight.is_some();
         next
     }
 
