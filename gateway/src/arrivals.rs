@@ -18,6 +18,7 @@ use actors::{HeldMemory, Memory, MemoryClass};
 use futures::task::AtomicWaker;
 
 use crate::client_address::ClientAddress;
+use crate::limits::MESSAGE_MEMORY_FACTOR;
 
 /// How coarsely bytes are counted: what a connection's own buffer takes from the beginning.
 const STEP: usize = 8 * 1024;
@@ -76,6 +77,12 @@ impl Arrivals {
     /// Bytes that are held now.
     pub(crate) fn bytes(&self) -> usize {
         self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the largest message of a socket that finds room: on a node with little memory less
+    /// than a message may have elsewhere.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.0.bytes_max / MESSAGE_MEMORY_FACTOR
     }
 
     /// What comes over one connection.

@@ -162,9 +162,8 @@ pub const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// messages of 1 MiB.
 pub const MESSAGE_MEMORY_FACTOR: usize = 3;
 /// Least bytes that may be arriving at a node, however little memory it has: one of the largest
-/// messages, and half a body beside it.
-pub const ARRIVAL_BYTES_MIN: usize =
-    LARGE_BODY_BYTES_MAX * MESSAGE_MEMORY_FACTOR + LARGE_BODY_BYTES_MAX / 2;
+/// bodies, and half as much beside it.
+pub const ARRIVAL_BYTES_MIN: usize = LARGE_BODY_BYTES_MAX / 2 * 3;
 
 /// The bounds an assembler may set.
 ///

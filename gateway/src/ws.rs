@@ -94,7 +94,10 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     };
     // Where nobody counts what comes, nothing large may.
     let metered = parts.extensions.remove::<ConnectInfo<Intake>>();
-    let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| LARGE_BODY_BYTES_MAX);
+    let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| {
+        // One that cannot find room is refused as too large, and not for want of room.
+        LARGE_BODY_BYTES_MAX.min(app.arrivals.message_bytes_max())
+    });
     let intake =
         metered.map_or_else(|| Intake::detached(&app.arrivals), |ConnectInfo(intake)| intake);
     let store = app.store(&principal, requester);

@@ -81,7 +81,7 @@ fn arrivals(usual: &Limits) -> Vec<LimitRow> {
             "408 `request-timeout`",
         ),
         (
-            "Heads, bodies and messages on their way to a node, together",
+            "Heads, bodies and messages, these times three, on their way to a node, together",
             bytes(usual.arrival_bytes_max),
             "the address that sends most loses its largest: 429 `busy`, close code 1013",
         ),
@@ -181,7 +181,11 @@ fn sockets(usual: &Limits) -> Vec<LimitRow> {
         ),
         (
             "A message of a client; one with `data.snapshot`",
-            two(bytes(MESSAGE_BYTES_MAX), bytes(LARGE_BODY_BYTES_MAX)),
+            format!(
+                "{}; {}, or a third of what may be on its way",
+                bytes(MESSAGE_BYTES_MAX),
+                bytes(LARGE_BODY_BYTES_MAX)
+            ),
             "close code 1009",
         ),
         (
